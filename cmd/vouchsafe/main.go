@@ -1,0 +1,45 @@
+// Command vouchsafe vouches for virtual machines and keeps their keys safe.
+//
+// Each subcommand lives in a file of its own, named after it, and is listed in
+// [newRoot]; everything is wired by hand there. What the commands share (how
+// they print, how they fail) is in app.go.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// newRoot wires the whole command line.
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "vouchsafe",
+		Short:         "Trust for virtual machines: a TPM for each, and keys bound to it",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		CompletionOptions: cobra.CompletionOptions{
+			HiddenDefaultCmd: true,
+		},
+	}
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "print data as JSON, one object a line")
+	root.PersistentFlags().StringVar(&a.langFlag, "lang", "", "language of the words: en or zh (default: from LANG)")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(
+		newVersionCommand(a),
+	)
+	return root
+}
