@@ -36,7 +36,7 @@ func newRoot(a *app) *cobra.Command {
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print data as JSON, one object a line")
-	root.PersistentFlags().StringVar(&a.langFlag, "lang", "", "language of the words: en or zh (default: from LANG)")
+	root.PersistentFlags().StringVar(&a.langFlag, "lang", a.langFlag, "language of the words: en or zh (default: from LANG)")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		newVersionCommand(a),
