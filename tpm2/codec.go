@@ -281,3 +281,6 @@ func Unmarshal(b []byte, v Structure) error {
 	d.Done()
 	return d.Err()
 }
+
+// EncodePCRSelection appends a TPML_PCR_SELECTION, which policies hash on its own.
+func (e *Encoder) EncodePCRSelection(s []TPMSPCRSelection) { e.tpmlPCRSelection(s) }

@@ -345,7 +345,7 @@ func (v *GetTestResultResponse) EncodeParameters(e *Encoder) {
 
 // StartAuthSession is the command TPM2_StartAuthSession of Part 3.
 type StartAuthSession struct {
-	TpmKey        Handle // TPMI_DH_OBJECT
+	TPMKey        Handle // TPMI_DH_OBJECT
 	Bind          Handle // TPMI_DH_ENTITY
 	NonceCaller   []byte
 	EncryptedSalt []byte
@@ -357,12 +357,12 @@ type StartAuthSession struct {
 func (*StartAuthSession) CommandCode() CC { return CCStartAuthSession }
 
 func (v *StartAuthSession) SetHandles(h []Handle) {
-	v.TpmKey = h[0]
+	v.TPMKey = h[0]
 	v.Bind = h[1]
 }
 
 func (v *StartAuthSession) AppendHandles(h []Handle) []Handle {
-	return append(h, v.TpmKey, v.Bind)
+	return append(h, v.TPMKey, v.Bind)
 }
 
 func (v *StartAuthSession) DecodeParameters(d *Decoder) {
@@ -2735,7 +2735,7 @@ type Quote struct {
 	SignHandle     Handle // TPMI_DH_OBJECT
 	QualifyingData []byte
 	InScheme       TPMTSigScheme
-	PCRselect      []TPMSPCRSelection
+	PCRSelect      []TPMSPCRSelection
 }
 
 func (*Quote) CommandCode() CC { return CCQuote }
@@ -2760,7 +2760,7 @@ func (v *Quote) DecodeParameters(d *Decoder) {
 		return
 	}
 	d.param = 3
-	v.PCRselect = d.tpmlPCRSelection()
+	v.PCRSelect = d.tpmlPCRSelection()
 	if d.rc != 0 {
 		return
 	}
@@ -2770,7 +2770,7 @@ func (v *Quote) DecodeParameters(d *Decoder) {
 func (v *Quote) EncodeParameters(e *Encoder) {
 	e.Buf(v.QualifyingData)
 	v.InScheme.encode(e)
-	e.tpmlPCRSelection(v.PCRselect)
+	e.tpmlPCRSelection(v.PCRSelect)
 }
 
 // QuoteResponse is the response to TPM2_Quote.
@@ -3989,7 +3989,7 @@ func (v *PolicyORResponse) EncodeParameters(e *Encoder) {
 type PolicyPCR struct {
 	PolicySession Handle // TPMI_SH_POLICY
 	PCRDigest     []byte
-	Pcrs          []TPMSPCRSelection
+	PCRs          []TPMSPCRSelection
 }
 
 func (*PolicyPCR) CommandCode() CC { return CCPolicyPCR }
@@ -4009,7 +4009,7 @@ func (v *PolicyPCR) DecodeParameters(d *Decoder) {
 		return
 	}
 	d.param = 2
-	v.Pcrs = d.tpmlPCRSelection()
+	v.PCRs = d.tpmlPCRSelection()
 	if d.rc != 0 {
 		return
 	}
@@ -4018,7 +4018,7 @@ func (v *PolicyPCR) DecodeParameters(d *Decoder) {
 
 func (v *PolicyPCR) EncodeParameters(e *Encoder) {
 	e.Buf(v.PCRDigest)
-	e.tpmlPCRSelection(v.Pcrs)
+	e.tpmlPCRSelection(v.PCRs)
 }
 
 // PolicyPCRResponse is the response to TPM2_PolicyPCR.

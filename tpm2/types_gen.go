@@ -777,10 +777,10 @@ type TPMUCapabilities struct {
 	Algorithms    []TPMSAlgProperty     // CapAlgs
 	Handles       []Handle              // CapHandles
 	Command       []CCAttributes        // CapCommands
-	PpCommands    []CC                  // CapPPCommands
+	PPCommands    []CC                  // CapPPCommands
 	AuditCommands []CC                  // CapAuditCommands
 	AssignedPCR   []TPMSPCRSelection    // CapPCRs
-	TpmProperties []TPMSTaggedProperty  // CapTPMProperties
+	TPMProperties []TPMSTaggedProperty  // CapTPMProperties
 	PCRProperties []TPMSTaggedPCRSelect // CapPCRProperties
 	ECCCurves     []ECCCurve            // CapECCCurves
 	AuthPolicies  []TPMSTaggedPolicy    // CapAuthPolicies
@@ -795,13 +795,13 @@ func (v *TPMUCapabilities) decode(d *Decoder, sel CAP) {
 	case CapCommands:
 		v.Command = d.tpmlCCA()
 	case CapPPCommands:
-		v.PpCommands = d.tpmlCC()
+		v.PPCommands = d.tpmlCC()
 	case CapAuditCommands:
 		v.AuditCommands = d.tpmlCC()
 	case CapPCRs:
 		v.AssignedPCR = d.tpmlPCRSelection()
 	case CapTPMProperties:
-		v.TpmProperties = d.tpmlTaggedTpmProperty()
+		v.TPMProperties = d.tpmlTaggedTpmProperty()
 	case CapPCRProperties:
 		v.PCRProperties = d.tpmlTaggedPCRProperty()
 	case CapECCCurves:
@@ -822,13 +822,13 @@ func (v *TPMUCapabilities) encode(e *Encoder, sel CAP) {
 	case CapCommands:
 		e.tpmlCCA(v.Command)
 	case CapPPCommands:
-		e.tpmlCC(v.PpCommands)
+		e.tpmlCC(v.PPCommands)
 	case CapAuditCommands:
 		e.tpmlCC(v.AuditCommands)
 	case CapPCRs:
 		e.tpmlPCRSelection(v.AssignedPCR)
 	case CapTPMProperties:
-		e.tpmlTaggedTpmProperty(v.TpmProperties)
+		e.tpmlTaggedTpmProperty(v.TPMProperties)
 	case CapPCRProperties:
 		e.tpmlTaggedPCRProperty(v.PCRProperties)
 	case CapECCCurves:

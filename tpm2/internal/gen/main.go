@@ -98,10 +98,16 @@ func goName(tcg string) string {
 
 // fieldName exports a TCG field name: nvIndex is NVIndex.
 func fieldName(s string) string {
-	for _, p := range []string{"pcr", "nv", "kdf", "aes", "rsa", "ecc", "hmac", "xor", "iv"} {
+	for _, p := range []string{"tpm", "pp", "pcr", "nv", "kdf", "aes", "rsa", "ecc", "hmac", "xor", "iv"} {
 		if rest, ok := strings.CutPrefix(s, p); ok && (rest == "" || rest[0] >= 'A' && rest[0] <= 'Z') {
 			return strings.ToUpper(p) + rest
 		}
+	}
+	switch s {
+	case "pcrs":
+		return "PCRs"
+	case "PCRselect":
+		return "PCRSelect"
 	}
 	return strings.ToUpper(s[:1]) + s[1:]
 }

@@ -1,0 +1,65 @@
+package engine
+
+import (
+	"slices"
+
+	"github.com/vouchsafe/vouchsafe/tpm2"
+	"github.com/vouchsafe/vouchsafe/tpm2/internal/crypt"
+)
+
+// audits reports whether a command is in the command audit (Part 1, 30.2).
+func (nv *nvram) audits(cc tpm2.CC) bool {
+	_, ok := slices.BinarySearch(nv.audited, cc)
+	return ok
+}
+
+// auditCommand extends the command audit digest with a command that succeeded
+// and its response, from the response code on.
+func (t *TPM) auditCommand(c *call, rsp []byte, params int) {
+	if c.commandCp == nil || !t.nv.audits(c.info.Code) {
+		return
+	}
+	alg := t.nv.auditHash
+	r := &t.ram.reset
+	if len(r.auditDigest) != alg.DigestSize() {
+		// The first audited command since the digest was last read: the counter tells (Part 1, 30.2).
+		r.auditDigest = make([]byte, alg.DigestSize())
+		t.w().auditCounter++
+		t.commitQuietly()
+	}
+	end := len(rsp)
+	if n := params - 4; n >= headerSize && len(c.auths) > 0 { // parameters only, without the sessions
+		end = params + int(be32(rsp[n:]))
+	}
+	r.auditDigest = crypt.Digest(alg, r.auditDigest, c.commandCp, rpHash(alg, c.info.Code, rsp[params:end]))
+}
+
+func be32(b []byte) uint32 {
+	return uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
+}
+
+// setCommandCodeAuditStatus is TPM2_SetCommandCodeAuditStatus (Part 3, 21.2).
+func (t *TPM) setCommandCodeAuditStatus(_ *call, in *tpm2.SetCommandCodeAuditStatus, _ *tpm2.SetCommandCodeAuditStatusResponse) tpm2.RC {
+	nv := t.n()
+	if in.AuditAlg != tpm2.AlgNull && in.AuditAlg != nv.auditHash {
+		// The algorithm changes alone, so that the change itself is audited with the old one.
+		if len(in.SetList) != 0 || len(in.ClearList) != 0 {
+			return tpm2.RCValue.Param(1)
+		}
+		t.w().auditHash = in.AuditAlg
+		return tpm2.RCSuccess
+	}
+	audited := slices.Clone(nv.audited)
+	for _, cc := range in.SetList {
+		if i, ok := slices.BinarySearch(audited, cc); !ok && commands[cc].info != nil && cc != tpm2.CCShutdown {
+			audited = slices.Insert(audited, i, cc)
+		}
+	}
+	for _, cc := range in.ClearList {
+		if i, ok := slices.BinarySearch(audited, cc); ok && cc != tpm2.CCSetCommandCodeAuditStatus {
+			audited = slices.Delete(audited, i, i+1)
+		}
+	}
+	t.w().audited = audited
+	return tpm2.RCSuccess
+}

@@ -1,0 +1,199 @@
+package engine
+
+import (
+	"bytes"
+	"slices"
+
+	"github.com/vouchsafe/vouchsafe/tpm2"
+	"github.com/vouchsafe/vouchsafe/tpm2/internal/crypt"
+)
+
+// The largest contexts there can be: an RSA-3072 key with everything, a policy session.
+const (
+	maxObjectContext  = 2600
+	maxSessionContext = 800
+)
+
+// contextKeys make the keys of a context from the hierarchy's proof and what
+// the context says of itself (Part 1, 27.3.1).
+func (t *TPM) contextKeys(x *tpm2.TPMSContext) (enc, iv, mac []byte) {
+	var e tpm2.Encoder
+	e.U64(x.Sequence)
+	e.U32(uint32(x.SavedHandle))
+	km := crypt.KDFa(ticketHash, t.proof(x.Hierarchy), "CONTEXT", e.Out(), nil, (32+16)*8)
+	return km[:32], km[32:], crypt.KDFa(ticketHash, t.proof(x.Hierarchy), "CONTEXT MAC", e.Out(), nil, 512)
+}
+
+// sealContext encrypts a context and fills in its blob: HMAC, then ciphertext.
+// The HMAC covers totalResetCount, and clearCount for what a restart must end (27.3.2).
+func (t *TPM) sealContext(x *tpm2.TPMSContext, plain []byte) {
+	enc, iv, mac := t.contextKeys(x)
+	crypt.CFBEncrypt(enc, iv, plain)
+	var e tpm2.Encoder
+	e.Buf(t.contextMAC(x, mac, plain))
+	e.Bytes(plain)
+	x.ContextBlob = e.Out()
+}
+
+func (t *TPM) contextMAC(x *tpm2.TPMSContext, key, ciphertext []byte) []byte {
+	var e tpm2.Encoder
+	e.U64(t.n().totalResetCount)
+	if x.SavedHandle == tpm2.SavedTransientClear {
+		e.U32(t.ram.reset.clearCount)
+	}
+	e.U64(x.Sequence)
+	e.U32(uint32(x.SavedHandle))
+	return crypt.HMAC(ticketHash, key, e.Out(), ciphertext)
+}
+
+// openContext is the reverse of sealContext.
+func (t *TPM) openContext(x *tpm2.TPMSContext) ([]byte, tpm2.RC) {
+	enc, iv, mac := t.contextKeys(x)
+	d := tpm2.NewDecoder(x.ContextBlob)
+	sum := d.Buf(maxDigest)
+	body := d.Rest()
+	if d.RC() != tpm2.RCSuccess || !bytesEqual(sum, t.contextMAC(x, mac, body)) {
+		return nil, tpm2.RCIntegrity
+	}
+	plain := bytes.Clone(body)
+	crypt.CFBDecrypt(enc, iv, plain)
+	return plain, tpm2.RCSuccess
+}
+
+// contextSave is TPM2_ContextSave (Part 3, 28.2).
+func (t *TPM) contextSave(_ *call, in *tpm2.ContextSave, out *tpm2.ContextSaveResponse) tpm2.RC {
+	x := &out.Context
+	var e tpm2.Encoder
+	cd := &coder{enc: &e}
+	if in.SaveHandle.Space() == tpm2.HTTransient {
+		o := t.object(in.SaveHandle)
+		x.Sequence = t.ram.reset.contextCount
+		x.Hierarchy = o.hierarchy
+		x.SavedHandle = tpm2.SavedTransient
+		switch {
+		case o.seq != nil:
+			if o.seq.save() != nil {
+				return tpm2.RCFailure
+			}
+			x.SavedHandle = tpm2.SavedSequence
+		case o.pub.ObjectAttributes.Has(tpm2.STClear):
+			x.SavedHandle = tpm2.SavedTransientClear
+		}
+		walkObject(cd, o)
+		if o.seq != nil {
+			o.seq.states = nil
+		}
+		t.ram.reset.contextCount++
+		t.sealContext(x, e.Out())
+		return tpm2.RCSuccess
+	}
+	s := t.session(in.SaveHandle)
+	x.SavedHandle, x.Hierarchy, x.Sequence = s.handle, tpm2.RHNull, t.ram.reset.contextCount
+	walkSession(cd, s)
+	t.ram.reset.contextCount++
+	t.sealContext(x, e.Out())
+	// The session is in its context now and nowhere else, and this context only is valid (Part 1, 27.5).
+	n := s.handle & 0xffffff
+	t.ram.reset.savedAt[n] = x.Sequence
+	t.ram.sessions[n] = nil
+	return tpm2.RCSuccess
+}
+
+// contextLoad is TPM2_ContextLoad (Part 3, 28.3).
+func (t *TPM) contextLoad(_ *call, in *tpm2.ContextLoad, out *tpm2.ContextLoadResponse) tpm2.RC {
+	x := &in.Context
+	if !t.hierarchyEnabled(x.Hierarchy) {
+		return tpm2.RCHierarchy.Param(1)
+	}
+	plain, rc := t.openContext(x)
+	if rc != tpm2.RCSuccess {
+		return rc.Param(1)
+	}
+	d := tpm2.NewDecoder(plain)
+	cd := &coder{dec: d}
+	if x.SavedHandle >= tpm2.SavedTransient {
+		o := new(object)
+		walkObject(cd, o)
+		if d.Done(); d.RC() != tpm2.RCSuccess || o.hierarchy != x.Hierarchy {
+			return tpm2.RCIntegrity.Param(1)
+		}
+		if o.seq != nil && o.seq.restore() != nil {
+			return tpm2.RCIntegrity.Param(1)
+		}
+		o.handle = 0
+		out.LoadedHandle, rc = t.addObject(o)
+		return rc
+	}
+	n := x.SavedHandle & 0xffffff
+	if n >= maxSessions || t.ram.reset.savedAt[n] != x.Sequence || x.Sequence == 0 {
+		return tpm2.RCHandle.Param(1)
+	}
+	s := new(session)
+	walkSession(cd, s)
+	if d.Done(); d.RC() != tpm2.RCSuccess || s.handle != x.SavedHandle {
+		return tpm2.RCIntegrity.Param(1)
+	}
+	t.ram.sessions[n], t.ram.reset.savedAt[n] = s, 0
+	out.LoadedHandle = s.handle
+	return tpm2.RCSuccess
+}
+
+// flushContext is TPM2_FlushContext (Part 3, 28.4).
+func (t *TPM) flushContext(_ *call, in *tpm2.FlushContext, _ *tpm2.FlushContextResponse) tpm2.RC {
+	h := in.FlushHandle
+	if h.Space() == tpm2.HTTransient {
+		if t.object(h) == nil {
+			return tpm2.RCHandle.Param(1)
+		}
+		t.flushObject(h)
+		return tpm2.RCSuccess
+	}
+	n := h & 0xffffff
+	switch {
+	case t.session(h) != nil:
+		t.flushSession(h)
+	case n < maxSessions && t.ram.reset.savedAt[n] != 0: // saved: its context dies
+		t.ram.reset.savedAt[n] = 0
+	default:
+		return tpm2.RCHandle.Param(1)
+	}
+	return tpm2.RCSuccess
+}
+
+// evictControl is TPM2_EvictControl (Part 3, 28.5).
+func (t *TPM) evictControl(_ *call, in *tpm2.EvictControl, _ *tpm2.EvictControlResponse) tpm2.RC {
+	o := t.object(in.ObjectHandle)
+	if o.seq != nil || o.external || o.sens == nil || o.pub.ObjectAttributes.Has(tpm2.STClear) {
+		return tpm2.RCAttributes.Handle(2)
+	}
+	platform := in.PersistentHandle >= tpm2.PlatformPersistent
+	switch {
+	case o.hierarchy == tpm2.RHNull, in.Auth == tpm2.RHPlatform && o.hierarchy != tpm2.RHPlatform,
+		in.Auth == tpm2.RHOwner && o.hierarchy == tpm2.RHPlatform:
+		return tpm2.RCHierarchy.Handle(2)
+	}
+	if in.ObjectHandle.Space() == tpm2.HTPersistent { // away with it
+		switch {
+		case in.ObjectHandle != in.PersistentHandle:
+			return tpm2.RCHandle.Handle(2)
+		}
+		nv := t.w()
+		nv.persistent = slices.DeleteFunc(slices.Clone(nv.persistent), func(p *object) bool { return p.handle == in.ObjectHandle })
+		return tpm2.RCSuccess
+	}
+	if platform != (in.Auth == tpm2.RHPlatform) {
+		return tpm2.RCRange.Param(1)
+	}
+	list := t.n().persistent
+	i, found := slices.BinarySearchFunc(list, in.PersistentHandle, func(p *object, h tpm2.Handle) int { return int(p.handle) - int(h) })
+	switch {
+	case found:
+		return tpm2.RCNVDefined
+	case len(list) >= maxPersistent:
+		return tpm2.RCNVSpace
+	}
+	p := *o
+	p.handle = in.PersistentHandle
+	t.w().persistent = slices.Insert(slices.Clone(list), i, &p)
+	return tpm2.RCSuccess
+}

@@ -1,0 +1,121 @@
+package engine
+
+import (
+	"sync"
+
+	"github.com/vouchsafe/vouchsafe/tpm2"
+)
+
+// commands is everything this TPM can do. TPM2_GetCapability, TPMA_CC and the
+// audit lists are made from it; what is not here is not there.
+var commands map[tpm2.CC]entry
+
+// init breaks the circle that the methods, which read the table, would make
+// with its initialiser.
+func init() {
+	commands = table(
+		// 9 start-up, 10 testing
+		on((*TPM).startup), on((*TPM).shutdown),
+		on((*TPM).selfTest), on((*TPM).incrementalSelfTest), on((*TPM).getTestResult),
+		// 11 sessions
+		on((*TPM).startAuthSession), on((*TPM).policyRestart),
+		// 12 objects
+		on((*TPM).create), on((*TPM).load), on((*TPM).loadExternal), on((*TPM).readPublic),
+		on((*TPM).activateCredential), on((*TPM).makeCredential), on((*TPM).unseal),
+		on((*TPM).objectChangeAuth), on((*TPM).createLoaded),
+		// 13 duplication
+		on((*TPM).duplicate), on((*TPM).rewrap), on((*TPM).importObject),
+		// 14 asymmetric primitives
+		on((*TPM).rsaEncrypt), on((*TPM).rsaDecrypt), on((*TPM).ecdhKeyGen), on((*TPM).ecdhZGen), on((*TPM).eccParameters),
+		// 15 symmetric primitives
+		on((*TPM).encryptDecrypt), on((*TPM).encryptDecrypt2), on((*TPM).hashCommand), on((*TPM).hmac),
+		// 16 random numbers
+		on((*TPM).getRandom), on((*TPM).stirRandom),
+		// 17 hash, HMAC and event sequences
+		on((*TPM).hmacStart), on((*TPM).hashSequenceStart), on((*TPM).sequenceUpdate),
+		on((*TPM).sequenceComplete), on((*TPM).eventSequenceComplete),
+		// 18 attestation
+		on((*TPM).certify), on((*TPM).certifyCreation), on((*TPM).quote),
+		on((*TPM).getSessionAuditDigest), on((*TPM).getCommandAuditDigest), on((*TPM).getTime),
+		// 20 signing
+		on((*TPM).verifySignature), on((*TPM).sign),
+		// 21 command audit
+		on((*TPM).setCommandCodeAuditStatus),
+		// 22 integrity collection (PCR)
+		on((*TPM).pcrExtend), on((*TPM).pcrEvent), on((*TPM).pcrRead), on((*TPM).pcrAllocate), on((*TPM).pcrReset),
+		// 23 enhanced authorization
+		on((*TPM).policySigned), on((*TPM).policySecret), on((*TPM).policyTicket), on((*TPM).policyOR), on((*TPM).policyPCR),
+		on((*TPM).policyLocality), on((*TPM).policyNV), on((*TPM).policyCounterTimer), on((*TPM).policyCommandCode),
+		on((*TPM).policyPhysicalPresence), on((*TPM).policyCpHash), on((*TPM).policyNameHash), on((*TPM).policyDuplicationSelect),
+		on((*TPM).policyAuthorize), on((*TPM).policyAuthValue), on((*TPM).policyPassword), on((*TPM).policyGetDigest),
+		on((*TPM).policyNvWritten), on((*TPM).policyTemplate), on((*TPM).policyAuthorizeNV), on((*TPM).policyParameters),
+		// 24 hierarchies, 25 dictionary attacks
+		on((*TPM).createPrimary), on((*TPM).hierarchyControl), on((*TPM).setPrimaryPolicy), on((*TPM).changePPS), on((*TPM).changeEPS),
+		on((*TPM).clear), on((*TPM).clearControl), on((*TPM).hierarchyChangeAuth),
+		on((*TPM).dictionaryAttackLockReset), on((*TPM).dictionaryAttackParameters),
+		// 28 contexts, 29 clock, 30 capabilities
+		on((*TPM).contextSave), on((*TPM).contextLoad), on((*TPM).flushContext), on((*TPM).evictControl),
+		on((*TPM).readClock), on((*TPM).clockSet), on((*TPM).clockRateAdjust),
+		on((*TPM).getCapability), on((*TPM).testParms),
+		// 31 non-volatile storage
+		on((*TPM).nvDefineSpace), on((*TPM).nvUndefineSpace), on((*TPM).nvUndefineSpaceSpecial), on((*TPM).nvReadPublic),
+		on((*TPM).nvWrite), on((*TPM).nvIncrement), on((*TPM).nvExtend), on((*TPM).nvSetBits), on((*TPM).nvWriteLock),
+		on((*TPM).nvGlobalWriteLock), on((*TPM).nvRead), on((*TPM).nvReadLock), on((*TPM).nvChangeAuth), on((*TPM).nvCertify),
+	)
+}
+
+// An entry is one implemented command.
+type entry struct {
+	info *tpm2.CommandInfo
+	do   func(t *TPM, c *call, tag tpm2.ST) tpm2.RC
+}
+
+// on makes the entry of a command from the method that carries it out. The
+// method gets the decoded parameters and fills in the response; it finds handles
+// in its parameters as well. A response code for a parameter that decoded says
+// which: RCValue.Param(2).
+func on[C, R any, PC interface {
+	*C
+	tpm2.Command
+}, PR interface {
+	*R
+	tpm2.Response
+}](f func(*TPM, *call, PC, PR) tpm2.RC) entry {
+	type memory struct {
+		in  C
+		out R
+	}
+	pool := sync.Pool{New: func() any { return new(memory) }} // commands run without allocating
+	info := tpm2.Info(PC(new(C)).CommandCode())
+	return entry{info: info, do: func(t *TPM, c *call, tag tpm2.ST) tpm2.RC {
+		m := pool.Get().(*memory)
+		defer func() {
+			*m = memory{} // secrets and handles do not wait here for the next command
+			pool.Put(m)
+		}()
+		in, out := PC(&m.in), PR(&m.out)
+		in.SetHandles(c.handles)
+		t.dec.Reset(c.params)
+		in.DecodeParameters(&t.dec)
+		t.dec.Done()
+		if rc := t.dec.RC(); rc != tpm2.RCSuccess {
+			return rc
+		}
+		if rc := f(t, c, in, out); rc != tpm2.RCSuccess {
+			return rc
+		}
+		if rc := t.commit(); rc != tpm2.RCSuccess {
+			return rc
+		}
+		return t.respond(c, tag, out)
+	}}
+}
+
+// table sorts entries by command code.
+func table(entries ...entry) map[tpm2.CC]entry {
+	m := make(map[tpm2.CC]entry, len(entries))
+	for _, e := range entries {
+		m[e.info.Code] = e
+	}
+	return m
+}
