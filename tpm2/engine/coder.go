@@ -177,9 +177,13 @@ func encodeBlob(kind uint8, walk func(*coder)) []byte {
 	e.U8(kind)
 	e.U16(stateVersion)
 	walk(&coder{enc: e})
-	sum := sha256.Sum256(e.Out())
-	e.Bytes(sum[:])
-	return e.Out()
+	return sealBlob(e.Out())
+}
+
+// sealBlob appends the digest.
+func sealBlob(body []byte) []byte {
+	sum := sha256.Sum256(body)
+	return append(body[:len(body):len(body)], sum[:]...)
 }
 
 // decodeBlob reads one state blob whole.
