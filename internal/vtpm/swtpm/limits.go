@@ -1,0 +1,43 @@
+package swtpm
+
+import "time"
+
+// Every bound in this package, with its reason.
+const (
+	// maxCommand is the largest buffer that SET_BUFFERSIZE can ask for: the
+	// size of a CRB or TIS buffer in the PC Client profile, and swtpm's maximum.
+	maxCommand = 4096
+	// minBuffer is the least that SET_BUFFERSIZE can ask for. swtpm answers
+	// 2808; QEMU asks for 3968 (CRB), so nobody is near it.
+	minBuffer = 2808
+	// tpmHeader is tag, size and code.
+	tpmHeader = 10
+	// maxBlob bounds a state blob from the wire, as upstream swtpm does. Ours
+	// are below 200 KiB (128 KiB of NV space and the objects in RAM).
+	maxBlob = 512 << 10
+	// maxHashData is one HASH_DATA; swtpm takes 4096 as well.
+	maxHashData = 4096
+
+	// maxControlConns are served at once; further ones wait to be accepted.
+	// QEMU, libvirt and an operator's swtpm_ioctl are three.
+	maxControlConns = 16
+
+	// requestTimeout is for the rest of a control request whose first byte is
+	// there. Bodies are not self-delimiting, so a client sends each in one write.
+	requestTimeout = 500 * time.Millisecond
+	// blobTimeout is for the data of a SET_STATEBLOB.
+	blobTimeout = 10 * time.Second
+	// commandTimeout is for the rest of a TPM command whose first byte is
+	// there; an idle data channel may stay open for ever.
+	commandTimeout = 10 * time.Second
+	// writeTimeout is for a peer that does not read its answer.
+	writeTimeout = 10 * time.Second
+	// mssimPause is how long a TCP client that sent 00 00 00 01 has to show,
+	// by sending more after four bytes of answer, that it meant mssim's
+	// POWER_ON and not GET_CAPABILITY.
+	mssimPause = 100 * time.Millisecond
+	// acceptPause is between two attempts when accept fails (out of descriptors).
+	acceptPause = 100 * time.Millisecond
+
+	maxLocality = 4
+)

@@ -1,0 +1,123 @@
+package swtpm
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+)
+
+// stream reads one connection: it gathers what comes in pieces, holds
+// deadlines, and keeps the descriptors that came along (SCM_RIGHTS).
+type stream struct {
+	conn net.Conn
+	buf  []byte // read and not yet taken; no longer than twice what was needed
+	base []byte // where buf starts again when it is empty
+	fds  []int  // received and not yet taken
+}
+
+// fill reads once, straight behind what is there; the deadline is for this and
+// following reads (zero: none).
+func (s *stream) fill(deadline time.Time) error {
+	if err := s.conn.SetReadDeadline(deadline); err != nil {
+		return err
+	}
+	if len(s.buf) == 0 {
+		if s.base == nil {
+			s.base = make([]byte, maxCommand)
+		}
+		s.buf = s.base[:0]
+	}
+	if len(s.buf) == cap(s.buf) {
+		s.buf = append(make([]byte, 0, 2*len(s.buf)+maxCommand), s.buf...)
+	}
+	n, err := s.read(s.buf[len(s.buf):cap(s.buf)])
+	s.buf = s.buf[:len(s.buf)+n]
+	if err == nil && n == 0 {
+		err = io.EOF
+	}
+	return err
+}
+
+func (s *stream) read(p []byte) (int, error) {
+	u, ok := s.conn.(*net.UnixConn)
+	if !ok {
+		return s.conn.Read(p)
+	}
+	var oob [128]byte // room for more descriptors than anybody may send; the kernel closes what does not fit
+	n, oobn, _, _, err := u.ReadMsgUnix(p, oob[:])
+	if oobn > 0 {
+		s.keep(oob[:oobn])
+	}
+	return max(n, 0), err // it is -1 beside an error
+}
+
+func (s *stream) keep(oob []byte) {
+	msgs, err := syscall.ParseSocketControlMessage(oob)
+	if err != nil {
+		return
+	}
+	for i := range msgs {
+		if fds, err := syscall.ParseUnixRights(&msgs[i]); err == nil {
+			s.fds = append(s.fds, fds...)
+		}
+	}
+}
+
+// need gathers until n bytes are there.
+func (s *stream) need(n int, deadline time.Time) error {
+	for len(s.buf) < n {
+		if err := s.fill(deadline); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// take removes n bytes that are there. They stay valid until the next read.
+func (s *stream) take(n int) []byte {
+	b := s.buf[:n:n]
+	s.buf = s.buf[n:]
+	return b
+}
+
+// drop forgets what was read and closes the descriptors that came along.
+func (s *stream) drop() {
+	s.buf = nil
+	for _, fd := range s.fds {
+		syscall.Close(fd)
+	}
+	s.fds = nil
+}
+
+func (s *stream) write(p []byte) error {
+	if err := s.conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return err
+	}
+	_, err := s.conn.Write(p)
+	return err
+}
+
+func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
+
+// peerOf asks the kernel who is at the other end.
+func peerOf(c net.Conn) Peer {
+	p := Peer{Addr: c.RemoteAddr()}
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		return p
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return p
+	}
+	raw.Control(func(fd uintptr) {
+		cred, err := syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
+		if err == nil {
+			p.PID, p.UID, p.GID, p.Known = cred.Pid, cred.Uid, cred.Gid, true
+		}
+	})
+	return p
+}
