@@ -33,11 +33,12 @@ const (
 	DiskKeyShares  Label = "vouchsafe/disk/v1/key-from-two-shares"
 	NonceMAC       Label = "vouchsafe/nonce/v1/mac"
 	OfflineKeyFile Label = "vouchsafe/ca/v1/offline-key-file"
+	VTPMState      Label = "vouchsafe/vtpm/v1/state-file"
 )
 
 // Labels lists all of them, for the test that compares the list with the document.
 func Labels() []Label {
-	return []Label{BoxAEAD, BoxCommit, RootWrap, KeyringWrap, AuditSign, BackupSign, LeaseState, DiskKeyShares, NonceMAC, OfflineKeyFile}
+	return []Label{BoxAEAD, BoxCommit, RootWrap, KeyringWrap, AuditSign, BackupSign, LeaseState, DiskKeyShares, NonceMAC, OfflineKeyFile, VTPMState}
 }
 
 // MinInput is the least that a key may be derived from: 128 bits.

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/binary"
+	"fmt"
 
 	"github.com/vouchsafe/vouchsafe/internal/derive"
 	"github.com/vouchsafe/vouchsafe/internal/secret"
@@ -18,6 +19,10 @@ const CommitSize = sha256.Size
 
 // BoxOverhead is what a box is longer than its plaintext.
 const BoxOverhead = NonceSize + CommitSize + Overhead
+
+// ErrCommitment is [ErrOpen] where the commitment did not hold: another key, or
+// another context (or a changed nonce), rather than a changed ciphertext.
+var ErrCommitment = fmt.Errorf("%w: its commitment is to another key or context", ErrOpen)
 
 // Box seals messages under one key: nonce || commitment || ciphertext. The
 // commitment binds key, nonce and additional data (CMT-4 of Bellare and Hoang,
@@ -63,7 +68,7 @@ func (b *Box) Open(box, aad []byte) ([]byte, error) {
 	}
 	nonce, tag, ciphertext := box[:NonceSize], box[NonceSize:NonceSize+CommitSize], box[NonceSize+CommitSize:]
 	if subtle.ConstantTimeCompare(tag, b.tag(nil, nonce, aad)) != 1 {
-		return nil, ErrOpen
+		return nil, ErrCommitment
 	}
 	return b.aead.Open(nil, nonce, ciphertext, aad)
 }

@@ -80,7 +80,7 @@ func (s *Server) serveData(conn net.Conn) {
 		if len(response) > 0 && in.write(response) != nil {
 			return
 		}
-		if !more {
+		if !more || s.OneCommand {
 			return
 		}
 	}

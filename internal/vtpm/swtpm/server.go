@@ -26,6 +26,8 @@ type Server struct {
 	StopOnDataClose bool
 	// StopOnControlClose ends Serve when a control connection goes away.
 	StopOnControlClose bool
+	// OneCommand closes a data connection after each response.
+	OneCommand bool
 	// RejectLocality4 refuses SET_LOCALITY 4.
 	RejectLocality4 bool
 	// AllowSetLocality takes swtpm's own command for it on the data channel.
