@@ -69,11 +69,25 @@ func (s *stream) keep(oob []byte) {
 // need gathers until n bytes are there.
 func (s *stream) need(n int, deadline time.Time) error {
 	for len(s.buf) < n {
+		s.quickAck()
 		if err := s.fill(deadline); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// quickAck acknowledges a piece of a request at once: a client that writes one
+// request in several pieces (tpm2-tss' mssim TCTI) is held back by Nagle's
+// algorithm for the 40 ms of a delayed acknowledgement otherwise.
+func (s *stream) quickAck() {
+	t, ok := s.conn.(*net.TCPConn)
+	if !ok {
+		return
+	}
+	if raw, err := t.SyscallConn(); err == nil {
+		raw.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_QUICKACK, 1) })
+	}
 }
 
 // take removes n bytes that are there. They stay valid until the next read.

@@ -1,0 +1,230 @@
+package vtpm
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Files of a state directory.
+const (
+	permanentFile = "vtpm.state"
+	volatileFile  = "vtpm.volatile"
+	lockFile      = "vtpm.lock"
+	runFile       = "vtpm.running"
+	tempSuffix    = ".tmp"
+	// foreignFile is where Debian's swtpm keeps a TPM 2.0.
+	foreignFile = "tpm2-00.permall"
+)
+
+// dir is a state directory. No file in it is reached through a symbolic link
+// (CVE-2020-28407), and none is ever changed in place.
+type dir struct {
+	path string
+	mode fs.FileMode
+	lock *os.File // held while not nil
+}
+
+// take locks the directory against other processes, trying retries times more
+// every 10 ms. The lock goes with the process, however that ends.
+func (d *dir) take(retries int) error {
+	if d.lock != nil {
+		return nil
+	}
+	name := filepath.Join(d.path, lockFile)
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0o600)
+	if err != nil {
+		return err
+	}
+	for ; ; retries-- {
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			d.lock = f
+			return nil
+		}
+		if err != syscall.EWOULDBLOCK || retries <= 0 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	f.Close()
+	if err == syscall.EWOULDBLOCK {
+		return refuse("STATE_LOCKED", d.path, "another process holds the lock on "+lockFile, d.path)
+	}
+	return fmt.Errorf("locking %s: %w", name, err)
+}
+
+func (d *dir) release() {
+	if d.lock != nil {
+		d.lock.Close()
+		d.lock = nil
+	}
+}
+
+// read returns a whole file, or nil when there is none.
+func (d *dir) read(name string) ([]byte, error) {
+	f, err := os.OpenFile(filepath.Join(d.path, name), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, headerSize+maxState+1))
+	if err == nil && b == nil {
+		b = []byte{} // there, and empty
+	}
+	return b, err
+}
+
+// write replaces a file: a temporary file beside it, fsync, rename, fsync of
+// the directory. After a crash at any moment the name shows the old content or
+// the new one, and once write has returned only the new one.
+//
+// The system calls, for whoever checks with strace: openat O_EXCL, write,
+// fsync, close, renameat, openat of the directory, fsync, close.
+func (d *dir) write(name string, content []byte) (err error) {
+	to := filepath.Join(d.path, name)
+	temp := to + tempSuffix
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err // left by a crash, and it will not go
+	}
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, d.mode)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(temp)
+		}
+	}()
+	_, err = f.Write(content)
+	if err == nil {
+		err = f.Chmod(d.mode) // the umask had its say in OpenFile
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = os.Rename(temp, to)
+	}
+	if err != nil {
+		return err
+	}
+	return d.sync()
+}
+
+// remove deletes a file that may be absent, durably.
+func (d *dir) remove(name string) error {
+	err := os.Remove(filepath.Join(d.path, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return d.sync()
+}
+
+func (d *dir) sync() error {
+	f, err := os.Open(d.path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}
+
+func (d *dir) has(name string) bool {
+	_, err := os.Lstat(filepath.Join(d.path, name))
+	return err == nil
+}
+
+// running is left in the directory while a TPM is on. Finding it at power-on
+// means that the last process did not get to switch the TPM off.
+type running struct {
+	Boot  string    `json:"boot"` // the host kernel's boot id
+	PID   int       `json:"pid"`
+	Since time.Time `json:"since"`
+}
+
+func (d *dir) markRunning(now time.Time) {
+	b, err := json.Marshal(running{bootID(), os.Getpid(), now.UTC().Truncate(time.Second)})
+	if err != nil {
+		return
+	}
+	// Nothing depends on it but a log line: no fsync.
+	name := filepath.Join(d.path, runFile)
+	os.Remove(name)
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, d.mode)
+	if err != nil {
+		return
+	}
+	f.Write(b)
+	f.Close()
+}
+
+// crashed tells how the last process ended, "" when it ended in order.
+func (d *dir) crashed() string {
+	b, err := d.read(runFile)
+	if err != nil || b == nil {
+		return ""
+	}
+	var r running
+	if json.Unmarshal(b, &r) == nil && r.Boot != bootID() {
+		return "the host was restarted"
+	}
+	return "the process ended without switching the TPM off"
+}
+
+func bootID() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// State is one state file of a directory.
+type State struct {
+	Permanent bool
+	Size      int64
+}
+
+// States lists the state files in a directory, without opening them.
+func States(path string) []State {
+	var all []State
+	for _, name := range []string{permanentFile, volatileFile} {
+		if info, err := os.Lstat(filepath.Join(path, name)); err == nil {
+			all = append(all, State{name == permanentFile, info.Size()})
+		}
+	}
+	return all
+}
+
+// Remove deletes the state of a vTPM that nobody uses, for ever. The directory
+// and what else is in it stay.
+func Remove(path string) error {
+	d := dir{path: path}
+	if err := d.take(0); err != nil {
+		return err
+	}
+	defer d.release()
+	for _, name := range []string{volatileFile, runFile, permanentFile} {
+		if err := d.remove(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}

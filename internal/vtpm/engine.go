@@ -1,0 +1,12 @@
+package vtpm
+
+import "github.com/vouchsafe/vouchsafe/tpm2/engine"
+
+// engineMaker makes TPMs of tpm2/engine with the operating system's entropy
+// and the runtime's clock.
+var engineMaker = maker{
+	manufacture: func(s store) (machine, error) { return engine.Manufacture(engine.Config{Store: s}) },
+	powerOn: func(s store, permanent []byte) (machine, error) {
+		return engine.PowerOn(engine.Config{Store: s}, permanent)
+	},
+}
