@@ -16,7 +16,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args, os.Stdin, os.Stdout, os.Stderr)
+	code := run(ctx, asProgram(os.Args), os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
 }
@@ -39,7 +39,9 @@ func newRoot(a *app) *cobra.Command {
 	root.PersistentFlags().StringVar(&a.langFlag, "lang", a.langFlag, "language of the words: en or zh (default: from LANG)")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
+		newVTPMCommand(a),
 		newVersionCommand(a),
+		newManCommand(a),
 	)
 	return root
 }

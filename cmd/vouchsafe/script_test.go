@@ -10,7 +10,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"vouchsafe": main})
+	// One program, four names: see asProgram.
+	testscript.Main(m, map[string]func(){"vouchsafe": main, "swtpm": main, "swtpm_setup": main, "swtpm_ioctl": main})
 }
 
 // TestScript runs every command line under testdata/script: one .txtar file a

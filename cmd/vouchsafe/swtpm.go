@@ -1,0 +1,25 @@
+package main
+
+import (
+	"path/filepath"
+	"strings"
+)
+
+// asProgram turns the command line of swtpm, swtpm_setup or swtpm_ioctl into
+// ours when the program was called by one of these names, so that libvirt and
+// scripts find what they look for. Any other name changes nothing.
+func asProgram(args []string) []string {
+	if len(args) == 0 {
+		return []string{"vouchsafe"}
+	}
+	words, ok := map[string][]string{
+		"swtpm":       {"vouchsafe", "vtpm", "serve"},
+		"swtpm_setup": {"vouchsafe", "vtpm", "setup"},
+		"swtpm_ioctl": {"vouchsafe", "vtpm", "control"},
+	}[strings.TrimPrefix(filepath.Base(args[0]), "vouchsafe-")]
+	if !ok {
+		return args
+	}
+	// swtpm's own words for help and version stand before the kind of device.
+	return append(words, args[1:]...)
+}
