@@ -16,7 +16,7 @@ type auth struct {
 	hmac     []byte
 	entity   tpm2.Handle // what it authorizes …
 	role     tpm2.Role   // … and for what; RoleNone: nothing
-	inPolicy bool        // a policy session whose HMAC has the authValue in it
+	keyed    bool        // the authValue is in the session's HMAC key, for command and response alike
 	ended    bool        // the session, or the entity, is gone after the command
 }
 
@@ -196,12 +196,11 @@ func (t *TPM) authorizeOne(c *call, i int) tpm2.RC {
 			return rc
 		}
 	case policy && a.sess.policy.password:
-		a.inPolicy = false
 		if rc := t.checkPassword(a, i); rc != tpm2.RCSuccess {
 			return rc
 		}
 	default:
-		a.inPolicy = policy && a.sess.policy.authValue
+		a.keyed = policy && a.sess.policy.authValue || !policy && !t.isBoundTo(a.sess, a.entity)
 		if rc := t.checkHMAC(c, i); rc != tpm2.RCSuccess {
 			return rc
 		}
@@ -258,14 +257,11 @@ func (t *TPM) authFailed(a *auth, i int) tpm2.RC {
 	return tpm2.RCAuthFail.Session(i + 1)
 }
 
-// hmacKey is sessionKey || authValue, the latter as Part 1, 16.6.5 wants it.
+// hmacKey is sessionKey || authValue, the latter as Part 1, 16.6.5 wants it:
+// whether it is in the key is settled with the command, its value is the current one.
 func (t *TPM) hmacKey(a *auth) []byte {
 	key := a.sess.key
-	with := a.inPolicy
-	if !a.sess.isPolicy() && a.role != tpm2.RoleNone {
-		with = !t.isBoundTo(a.sess, a.entity)
-	}
-	if with && !a.ended {
+	if a.keyed && !a.ended {
 		key = append(append([]byte{}, key...), t.authValueOf(a.entity)...)
 	}
 	return key
@@ -282,7 +278,7 @@ func (t *TPM) checkHMAC(c *call, i int) tpm2.RC {
 	m.Write(t.cpHash(c, a.sess.hash))
 	m.Write(a.nonce)
 	m.Write(a.sess.nonceTPM)
-	if i == 0 { // the first session speaks for those that encrypt, once each
+	if i == 0 && a.role != tpm2.RoleNone { // the first authorization speaks for the sessions that encrypt, once each
 		if c.decryptBy > 0 {
 			m.Write(c.auths[c.decryptBy].sess.nonceTPM)
 		}

@@ -49,7 +49,7 @@ func (t *TPM) cryptParameter(a *auth, buf, newer, older []byte, cfb func(key, iv
 	s := a.sess
 	key := t.paramKey(a)
 	if s.symmetric.Algorithm == tpm2.AlgXOR {
-		crypt.XORObfuscate(s.symmetric.KeyBits.XOR, key, newer, older, buf)
+		crypt.XORObfuscate(s.hash, key, newer, older, buf) // the session's hash, whatever the cipher's says (Part 1, 18.2)
 		return
 	}
 	n := int(s.symmetric.KeyBits.AES) / 8
