@@ -9,15 +9,15 @@ import (
 
 // auth is one entry of a command's authorization area.
 type auth struct {
-	handle   tpm2.Handle // a session, or RSPW
-	sess     *session    // nil for RSPW
-	nonce    []byte      // nonceCaller
-	attr     tpm2.SessionAttributes
-	hmac     []byte
-	entity   tpm2.Handle // what it authorizes …
-	role     tpm2.Role   // … and for what; RoleNone: nothing
-	keyed    bool        // the authValue is in the session's HMAC key, for command and response alike
-	ended    bool        // the session, or the entity, is gone after the command
+	handle tpm2.Handle // a session, or RSPW
+	sess   *session    // nil for RSPW
+	nonce  []byte      // nonceCaller
+	attr   tpm2.SessionAttributes
+	hmac   []byte
+	entity tpm2.Handle // what it authorizes …
+	role   tpm2.Role   // … and for what; RoleNone: nothing
+	keyed  bool        // the authValue is in the session's HMAC key, for command and response alike
+	ended  bool        // the session, or the entity, is gone after the command
 }
 
 // readSessions takes the authorization area apart (Part 3, 5.5).
