@@ -1,0 +1,42 @@
+package client
+
+import "time"
+
+const (
+	// headerSize is a command's or response's tag, size and code (Part 1, 15.2).
+	headerSize = 10
+
+	// maxCommand and maxResponse are what PC Client TPMs and the Linux driver
+	// carry (TPM_BUFSIZE); nothing this package builds or asks for is longer.
+	maxCommand  = 4096
+	maxResponse = 4096
+
+	// maxSessions is the number of sessions that a command may have (Part 1, 15.6).
+	maxSessions = 3
+
+	// A busy TPM is asked again after retryFirst, then after twice as long each
+	// time up to retryMost, until retryFor is over: a full self-test of a slow
+	// discrete TPM takes a few seconds, and an operator waits no longer than ten.
+	retryFirst = time.Millisecond
+	retryMost  = 200 * time.Millisecond
+	retryFor   = 10 * time.Second
+
+	// maxEmptyReads bounds the reads that return neither octets nor an error.
+	maxEmptyReads = 100
+
+	// maxRounds bounds every loop that a TPM prolongs by saying "there is more".
+	// The longest honest one is 24 PCRs of 16 banks read eight at a time: 48.
+	maxRounds = 256
+
+	// nvChunk is the most of an NV index asked for or sent at once when the TPM
+	// says less than nothing of TPM_PT_NV_BUFFER_MAX, and the most our codec carries.
+	nvChunkDefault = 512
+	nvChunkMost    = 1024
+
+	// randomChunk is asked of TPM2_GetRandom at once: every TPM gives at least
+	// the largest digest it has, and 32 octets is the least of those today.
+	randomChunk = 32
+
+	// maxCapabilities is asked for at once; a TPM gives what fits its own buffer.
+	maxCapabilities = 254
+)
