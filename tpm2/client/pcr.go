@@ -61,10 +61,7 @@ func (c *Client) ReadPCRs(sel []tpm2.TPMSPCRSelection) (PCRValues, error) {
 }
 
 func (c *Client) readPCRs(sel []tpm2.TPMSPCRSelection) (v PCRValues, ok bool, err error) {
-	rest := make([]tpm2.TPMSPCRSelection, len(sel))
-	for i := range sel {
-		rest[i] = tpm2.TPMSPCRSelection{Hash: sel[i].Hash, PCRSelect: slices.Clone(sel[i].PCRSelect)}
-	}
+	rest := merge(sel)
 	v = PCRValues{}
 	var counter uint32
 	for round := range maxRounds {
@@ -95,6 +92,25 @@ func (c *Client) readPCRs(sel []tpm2.TPMSPCRSelection) (v PCRValues, ok bool, er
 	return nil, false, fmt.Errorf("TPM2_PCR_Read: %w: it never ends", ErrResponse)
 }
 
+// merge is a copy of sel with each bank once: a TPM takes no more entries than
+// it has banks.
+func merge(sel []tpm2.TPMSPCRSelection) []tpm2.TPMSPCRSelection {
+	var out []tpm2.TPMSPCRSelection
+	for _, s := range sel {
+		i := slices.IndexFunc(out, func(o tpm2.TPMSPCRSelection) bool { return o.Hash == s.Hash })
+		if i < 0 {
+			i = len(out)
+			out = append(out, tpm2.TPMSPCRSelection{Hash: s.Hash, PCRSelect: make([]byte, tpm2.PCRCount/8)})
+		}
+		for n := range tpm2.PCRCount {
+			if selected(&s, n) {
+				out[i].PCRSelect[n/8] |= 1 << (n % 8)
+			}
+		}
+	}
+	return out
+}
+
 // takePCRs moves what came from rest to v and says how many there were.
 func takePCRs(v PCRValues, rest []tpm2.TPMSPCRSelection, rsp *tpm2.PCRReadResponse) (int, error) {
 	values := rsp.PCRValues
@@ -104,7 +120,6 @@ func takePCRs(v PCRValues, rest []tpm2.TPMSPCRSelection, rsp *tpm2.PCRReadRespon
 			if !selected(out, n) {
 				continue
 			}
-			// The same bank may have been asked for more than once.
 			at := slices.IndexFunc(rest, func(s tpm2.TPMSPCRSelection) bool { return s.Hash == out.Hash && selected(&s, n) })
 			if at < 0 || len(values) == 0 || len(values[0]) != out.Hash.DigestSize() {
 				return 0, fmt.Errorf("TPM2_PCR_Read: %w: it does not answer the question", ErrResponse)
@@ -114,11 +129,7 @@ func takePCRs(v PCRValues, rest []tpm2.TPMSPCRSelection, rsp *tpm2.PCRReadRespon
 			}
 			v[out.Hash][n] = values[0]
 			values = values[1:]
-			for j := range rest {
-				if rest[j].Hash == out.Hash && n/8 < len(rest[j].PCRSelect) {
-					rest[j].PCRSelect[n/8] &^= 1 << (n % 8)
-				}
-			}
+			rest[at].PCRSelect[n/8] &^= 1 << (n % 8)
 		}
 	}
 	if len(values) != 0 {

@@ -128,10 +128,11 @@ func (s *Session) PolicyNVWritten(written bool) error {
 	return s.c.Execute(&tpm2.PolicyNvWritten{PolicySession: s.handle, WrittenSet: tpm2.Bool(written)}, nil)
 }
 
-// PolicyDuplicationSelect limits the session to the duplication of an object
-// (any if nil) to a new parent, both by Name.
-func (s *Session) PolicyDuplicationSelect(object, newParent []byte) error {
-	cmd := tpm2.PolicyDuplicationSelect{PolicySession: s.handle, ObjectName: object, NewParentName: newParent, IncludeObject: tpm2.Bool(object != nil)}
+// PolicyDuplicationSelect limits the session to the duplication of an object to
+// a new parent, both by Name. include says whether the policy names the object
+// too, or only the parent.
+func (s *Session) PolicyDuplicationSelect(object, newParent []byte, include bool) error {
+	cmd := tpm2.PolicyDuplicationSelect{PolicySession: s.handle, ObjectName: object, NewParentName: newParent, IncludeObject: tpm2.Bool(include)}
 	return s.c.Execute(&cmd, nil)
 }
 

@@ -13,6 +13,14 @@ var suite = []struct {
 }{
 	{"basics", testBasics},
 	{"sessions", testSessions},
+	{"policies", testPolicies},
+	{"PCRs", testPCRs},
+	{"quotes", testQuotes},
+	{"credentials", testCredentials},
+	{"keys", testKeys},
+	{"import", testImport},
+	{"persistence", testPersistence},
+	{"NV", testNV},
 }
 
 func TestSwtpm(t *testing.T) {

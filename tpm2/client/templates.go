@@ -131,12 +131,14 @@ func SigningTemplate(k KeyKind) tpm2.TPMTPublic {
 		nil, tpm2.TPMTSymDefObject{Algorithm: tpm2.AlgNull}, scheme, false)
 }
 
-// TLSTemplate is a key for crypto/tls and its kin: it signs with the scheme that
-// is asked for, so that RSA keys can do both RSASSA and RSAPSS.
+// TLSTemplate is a key for crypto/tls and its kin: it signs with the scheme and
+// hash that are asked for each time, so that RSA keys can do both RSASSA and RSAPSS.
 func TLSTemplate(k KeyKind) tpm2.TPMTPublic {
 	t := SigningTemplate(k)
 	if k == RSA2048 {
 		t.Parameters.RSADetail.Scheme = tpm2.TPMTRSAScheme{Scheme: tpm2.AlgNull}
+	} else {
+		t.Parameters.ECCDetail.Scheme = tpm2.TPMTECCScheme{Scheme: tpm2.AlgNull}
 	}
 	return t
 }
