@@ -23,7 +23,6 @@ type Client struct {
 	out, par []byte
 	in       [maxResponse]byte
 	enc      tpm2.Encoder
-	dec      tpm2.Decoder
 	handles  []tpm2.Handle
 	auths    []authorization
 	names    [][]byte

@@ -84,7 +84,9 @@ func (c *Client) execute(info *tpm2.CommandInfo, cmd tpm2.Command, rsp tpm2.Resp
 	if err != nil {
 		return fmt.Errorf("TPM2_%s: %w", info.Name, err)
 	}
-	if err := c.receive(info, cmd, rsp, tag, r); err != nil {
+	err = c.receive(info, cmd, rsp, tag, r)
+	clear(r) // what was unsealed; rsp has its own copy
+	if err != nil {
 		return err
 	}
 	c.notice(cmd)

@@ -61,6 +61,7 @@ func testKeys(t *testing.T, c *client.Client) {
 			}
 			if kind == client.RSA2048 {
 				handshake(t, p, tls.VersionTLS12)
+				handshake(t, p, tls.VersionTLS13)
 			} else {
 				handshake(t, p, tls.VersionTLS13)
 			}

@@ -148,10 +148,7 @@ func testNV(t *testing.T, c *client.Client) {
 }
 
 func testPCRs(t *testing.T, c *client.Client) {
-	var all []tpm2.TPMSPCRSelection
-	for _, b := range must(c.Banks())(t) {
-		all = append(all, b)
-	}
+	all := must(c.Banks())(t)
 	all = append(all, client.Select(all[0].Hash, 3, 4)...) // once more
 	values := must(c.ReadPCRs(all))(t)
 	for _, b := range all {

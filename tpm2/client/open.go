@@ -82,7 +82,7 @@ func dial(network, addr string) (io.ReadWriteCloser, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("%w: nothing has made that socket; is the TPM's program running?", err)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return nil, fmt.Errorf("%w: nobody listens there; is the TPM's program running? swtpm ends with its first connection unless it is restarted", err)
+		return nil, fmt.Errorf("%w: nobody listens there; is the TPM's program running? swtpm started with --terminate ends with its first connection", err)
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("%w: the socket belongs to another user (ls -l %s)", err, addr)
 	}

@@ -58,13 +58,18 @@ func (p *Private) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]by
 	return b, nil
 }
 
-func (p *Private) sign(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	var alg tpm2.AlgID
+// algOf is the TPM's algorithm for a hash, 0 for none.
+func algOf(h crypto.Hash) tpm2.AlgID {
 	for _, a := range []tpm2.AlgID{tpm2.AlgSHA1, tpm2.AlgSHA256, tpm2.AlgSHA384, tpm2.AlgSHA512} {
-		if crypt.Hash(a) == opts.HashFunc() {
-			alg = a
+		if crypt.Hash(a) == h {
+			return a
 		}
 	}
+	return 0
+}
+
+func (p *Private) sign(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	alg := algOf(opts.HashFunc())
 	if alg == 0 {
 		return nil, fmt.Errorf("a TPM signs digests only, and none of %v", opts.HashFunc())
 	}
@@ -109,7 +114,8 @@ func (p *Private) sign(digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	return s.Signature.RSA.Sig, nil
 }
 
-// Decrypt decrypts with an RSA key: RSAES (PKCS #1 v1.5), or OAEP with *rsa.OAEPOptions.
+// Decrypt decrypts with an RSA key what was encrypted by OAEP; opts is an
+// *rsa.OAEPOptions. PKCS #1 v1.5 is left out: whoever sees it fail can decrypt by it.
 func (p *Private) Decrypt(_ io.Reader, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
 	b, err := p.decrypt(ciphertext, opts)
 	if err != nil {
@@ -122,28 +128,21 @@ func (p *Private) decrypt(ciphertext []byte, opts crypto.DecrypterOpts) ([]byte,
 	if _, ok := p.pub.(*rsa.PublicKey); !ok {
 		return nil, errors.New("only RSA keys decrypt; an ECC key agrees on a secret by ECDH")
 	}
-	cmd := tpm2.RSADecrypt{KeyHandle: p.key.Handle, CipherText: ciphertext, InScheme: tpm2.TPMTRSADecrypt{Scheme: tpm2.AlgRSAES}}
-	switch o := opts.(type) {
-	case nil, *rsa.PKCS1v15DecryptOptions:
-	case *rsa.OAEPOptions:
-		cmd.InScheme.Scheme = tpm2.AlgOAEP
-		for _, a := range []tpm2.AlgID{tpm2.AlgSHA1, tpm2.AlgSHA256, tpm2.AlgSHA384, tpm2.AlgSHA512} {
-			if crypt.Hash(a) == o.Hash {
-				cmd.InScheme.Details.Any.HashAlg = a
-			}
-		}
-		switch {
-		case cmd.InScheme.Details.Any.HashAlg == 0:
-			return nil, fmt.Errorf("a TPM has no OAEP with %v", o.Hash)
-		case o.MGFHash != 0 && o.MGFHash != o.Hash:
-			return nil, errors.New("a TPM has no OAEP with two hash algorithms")
-		case len(o.Label) > 0 && o.Label[len(o.Label)-1] != 0:
-			return nil, errors.New("a TPM's OAEP labels end in a zero octet (Part 3, 14.2)")
-		}
-		cmd.Label = o.Label
-	default:
-		return nil, fmt.Errorf("a TPM does not decrypt by %T", opts)
+	o, ok := opts.(*rsa.OAEPOptions)
+	if !ok {
+		return nil, errors.New("only OAEP is decrypted: give *rsa.OAEPOptions")
 	}
+	alg := algOf(o.Hash)
+	switch {
+	case alg == 0:
+		return nil, fmt.Errorf("a TPM has no OAEP with %v", o.Hash)
+	case o.MGFHash != 0 && o.MGFHash != o.Hash:
+		return nil, errors.New("a TPM has no OAEP with two hash algorithms")
+	case len(o.Label) > 0 && o.Label[len(o.Label)-1] != 0:
+		return nil, errors.New("a TPM's OAEP labels end in a zero octet (Part 3, 14.2)")
+	}
+	cmd := tpm2.RSADecrypt{KeyHandle: p.key.Handle, CipherText: ciphertext, InScheme: tpm2.TPMTRSADecrypt{Scheme: tpm2.AlgOAEP}, Label: o.Label}
+	cmd.InScheme.Details.Any.HashAlg = alg
 	auth, err := p.auth()
 	if err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ var suite = []struct {
 }{
 	{"basics", testBasics},
 	{"sessions", testSessions},
+	{"in between", testBetween},
 	{"policies", testPolicies},
 	{"PCRs", testPCRs},
 	{"quotes", testQuotes},
@@ -21,6 +22,7 @@ var suite = []struct {
 	{"import", testImport},
 	{"persistence", testPersistence},
 	{"NV", testNV},
+	{"tpm2-tools", testTools},
 }
 
 func TestSwtpm(t *testing.T) {

@@ -225,6 +225,18 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// TestDevice opens a character device that is no TPM.
+func TestDevice(t *testing.T) {
+	c, err := client.Open("/dev/null")
+	if err != nil {
+		t.Skip(err)
+	}
+	defer c.Close()
+	if _, err := c.GetRandom(1); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestSecretsDoNotPrint prints what holds secrets in every way.
 func TestSecretsDoNotPrint(t *testing.T) {
 	e := client.Entity{Handle: 1, Auth: client.Secret([]byte("hunter2"))}
