@@ -47,7 +47,7 @@ func (a AuthValue) equal(b AuthValue) bool {
 type Entity struct {
 	Handle tpm2.Handle
 	Name   []byte
-	Auth   AuthValue
+	Auth   AuthValue `json:"-"`
 }
 
 // Hierarchy is a hierarchy with its authValue, nil for none.

@@ -115,6 +115,11 @@ func (c *Client) exchange(command []byte) ([]byte, error) {
 }
 
 func (c *Client) writeRead(command []byte) ([]byte, error) {
+	if d, ok := c.rw.(interface{ SetDeadline(time.Time) error }); ok {
+		if err := d.SetDeadline(time.Now().Add(commandFor)); err != nil {
+			return nil, fmt.Errorf("sending the command: %w", err)
+		}
+	}
 	if n, err := c.rw.Write(command); err != nil {
 		return nil, fmt.Errorf("sending the command: %w", err)
 	} else if n != len(command) {

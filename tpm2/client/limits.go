@@ -21,6 +21,10 @@ const (
 	retryMost  = 200 * time.Millisecond
 	retryFor   = 10 * time.Second
 
+	// commandFor bounds one command on connections that know deadlines: no TPM
+	// takes longer, and the Linux driver waits five minutes for RSA keys at most.
+	commandFor = 5 * time.Minute
+
 	// maxEmptyReads bounds the reads that return neither octets nor an error.
 	maxEmptyReads = 100
 
@@ -28,8 +32,9 @@ const (
 	// The longest honest one is 24 PCRs of 16 banks read eight at a time: 48.
 	maxRounds = 256
 
-	// nvChunk is the most of an NV index asked for or sent at once when the TPM
-	// says less than nothing of TPM_PT_NV_BUFFER_MAX, and the most our codec carries.
+	// nvChunkDefault is what every TPM of the PC Client profile moves of an NV
+	// index at once, nvChunkMost what our codec carries: TPM_PT_NV_BUFFER_MAX is
+	// asked for only above the first and believed only up to the second.
 	nvChunkDefault = 512
 	nvChunkMost    = 1024
 

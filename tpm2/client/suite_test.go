@@ -22,6 +22,9 @@ var suite = []struct {
 	{"import", testImport},
 	{"persistence", testPersistence},
 	{"NV", testNV},
+	{"provisioning", testProvisioning},
+	{"approved policies", testApproved},
+	{"concurrency", testConcurrency},
 	{"tpm2-tools", testTools},
 }
 
