@@ -98,6 +98,9 @@ func (c *Client) receive(info *tpm2.CommandInfo, cmd tpm2.Command, rsp tpm2.Resp
 		if !a.extra {
 			a.session.needAuth, a.session.needPassword = false, false // the policy begins anew (Part 3, 23.1)
 		}
+		if a.attrs.Has(tpm2.SessionAudit) {
+			a.session.bindName = nil // Part 1, 17.1: an audit session is bound to nothing
+		}
 		if auths[i].attrs&tpm2.ContinueSession == 0 {
 			a.session.gone()
 		}

@@ -45,7 +45,8 @@ func testSessions(t *testing.T, c *client.Client) {
 	for sname, salt := range salts {
 		for bname, bind := range map[string]*client.Entity{"unbound": nil, "bound": &bindSame, "bound elsewhere": &bindOther} {
 			for yname, sym := range map[string]tpm2.TPMTSymDef{
-				"AES-128": client.AESCFB(128), "AES-256": client.AESCFB(256), "XOR": client.XOR(tpm2.AlgSHA256),
+				"AES-128": client.AESCFB(128), "AES-256": client.AESCFB(256),
+				"XOR": client.XOR(tpm2.AlgSHA256), "XOR of another hash": client.XOR(tpm2.AlgSHA1),
 			} {
 				for _, hash := range []tpm2.AlgID{tpm2.AlgSHA1, tpm2.AlgSHA256, tpm2.AlgSHA384} {
 					if hash != tpm2.AlgSHA256 && yname != "AES-128" {
@@ -82,6 +83,10 @@ func testSessions(t *testing.T, c *client.Client) {
 						}
 						if b := must(c.GetRandom(16, s.Extra(tpm2.SessionAudit), x.Extra(tpm2.SessionEncrypt)))(t); len(b) != 16 {
 							t.Fatalf("got %d octets", len(b))
+						}
+						// What has audited is no longer bound.
+						if _, err := c.Unseal(s.Auth(item.Entity, tpm2.SessionAudit)); err != nil {
+							t.Fatal(err)
 						}
 					})
 				}
