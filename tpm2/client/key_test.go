@@ -12,6 +12,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"io"
 	"math/big"
 	"net"
@@ -124,6 +125,11 @@ func handshake(t *testing.T, key crypto.Signer, version uint16) {
 
 // testImport gives keys and data of ours to the TPM.
 func testImport(t *testing.T, c *client.Client) {
+	keys := []crypto.Signer{
+		must(rsa.GenerateKey(rand.Reader, 2048))(t),
+		must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(t),
+		must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))(t),
+	}
 	for name, parent := range map[string]client.KeyKind{"under RSA-2048": client.RSA2048, "under P-256": client.P256, "under P-384": client.P384} {
 		t.Run(name, func(t *testing.T) {
 			srk := must(c.CreatePrimary(owner(), client.SRKTemplate(parent)))(t)
@@ -135,11 +141,7 @@ func testImport(t *testing.T, c *client.Client) {
 				return must(c.Load(srk, b, auth))(t)
 			}
 			digest := sha256.Sum256([]byte("message"))
-			for _, key := range []crypto.Signer{
-				must(rsa.GenerateKey(rand.Reader, 2048))(t),
-				must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(t),
-				must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))(t),
-			} {
+			for _, key := range keys {
 				area := must(client.PublicArea(key.Public(), tpm2.SignEncrypt|tpm2.UserWithAuth))(t)
 				d := must(client.WrapForImport(&srk.Public, key, client.NewObject{Public: *area, Auth: auth}))(t)
 				k := load(d)
@@ -199,6 +201,50 @@ func testImport(t *testing.T, c *client.Client) {
 		k = must(c.Load(to, moved, nil))(t)
 		c.Flush(k.Handle)
 	})
+}
+
+// testContexts saves objects of every size, and loads them again.
+func testContexts(t *testing.T, c *client.Client) {
+	for name, template := range map[string]tpm2.TPMTPublic{
+		"EK RSA-2048": client.EKTemplate(client.EKRSA2048), "EK P-384": client.EKTemplate(client.EKHighP384),
+		"AK RSA-2048": client.AKTemplate(client.RSA2048), "key P-256": client.SigningTemplate(client.P256),
+	} {
+		key := must(c.CreatePrimary(endorsement(), template))(t)
+		saved := must(c.SaveContext(key.Handle))(t)
+		c.Flush(key.Handle)
+		var again tpm2.TPMSContext
+		if err := tpm2.Unmarshal(tpm2.Marshal(saved), &again); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		h := must(c.LoadContext(&again))(t)
+		if got := must(c.Key(h, nil))(t); !bytes.Equal(got.Name, key.Name) {
+			t.Errorf("%s: another object came back", name)
+		}
+		c.Flush(h)
+		again.ContextBlob[len(again.ContextBlob)/2] ^= 1
+		if _, err := c.LoadContext(&again); !errors.Is(err, tpm2.RCIntegrity) {
+			t.Errorf("%s: a changed context: %v", name, err)
+		}
+	}
+	s := must(c.StartSession(client.SessionConfig{Type: tpm2.SEPolicy}))(t)
+	defer s.Close()
+	if err := s.PolicyCommandCode(tpm2.CCUnseal); err != nil {
+		t.Fatal(err)
+	}
+	before := must(s.PolicyDigest())(t)
+	saved := must(c.SaveContext(s.Handle()))(t)
+	if _, err := s.PolicyDigest(); err == nil {
+		t.Error("a saved session is still loaded")
+	}
+	if h := must(c.LoadContext(saved))(t); h != s.Handle() {
+		t.Errorf("the session came back as %v", h)
+	}
+	if got := must(s.PolicyDigest())(t); !bytes.Equal(got, before) {
+		t.Error("the session lost its policy")
+	}
+	if _, err := c.LoadContext(saved); err == nil {
+		t.Error("a session's context is loaded twice")
+	}
 }
 
 // testPersistence keeps a key across handles.

@@ -121,6 +121,23 @@ func (c *Client) Key(h tpm2.Handle, auth AuthValue) (*Key, error) {
 	return &Key{Entity{h, name, auth}, *pub}, nil
 }
 
+// SaveContext takes a loaded object or session out of the TPM. The object stays
+// loaded as well, a session does not.
+func (c *Client) SaveContext(h tpm2.Handle) (*tpm2.TPMSContext, error) {
+	var rsp tpm2.ContextSaveResponse
+	if err := c.Execute(&tpm2.ContextSave{SaveHandle: h}, &rsp); err != nil {
+		return nil, err
+	}
+	return &rsp.Context, nil
+}
+
+// LoadContext brings it back; an object may get another handle.
+func (c *Client) LoadContext(saved *tpm2.TPMSContext) (tpm2.Handle, error) {
+	var rsp tpm2.ContextLoadResponse
+	err := c.Execute(&tpm2.ContextLoad{Context: *saved}, &rsp)
+	return rsp.LoadedHandle, err
+}
+
 // Flush unloads a transient object or a session.
 func (c *Client) Flush(h tpm2.Handle) error {
 	return c.Execute(&tpm2.FlushContext{FlushHandle: h}, nil)

@@ -21,6 +21,7 @@ var suite = []struct {
 	{"keys", testKeys},
 	{"import", testImport},
 	{"persistence", testPersistence},
+	{"contexts", testContexts},
 	{"NV", testNV},
 	{"provisioning", testProvisioning},
 	{"approved policies", testApproved},
