@@ -39,6 +39,7 @@ func newRoot(a *app) *cobra.Command {
 	root.PersistentFlags().StringVar(&a.langFlag, "lang", a.langFlag, "language of the words: en or zh (default: from LANG)")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
+		newDemoCommand(a),
 		newVTPMCommand(a),
 		newVersionCommand(a),
 		newManCommand(a),
