@@ -132,11 +132,8 @@ func rawDecrypt(k *rsa.PrivateKey, c *big.Int) *big.Int {
 // ecdhKeyGen is TPM2_ECDH_KeyGen (Part 3, 14.4).
 func (t *TPM) ecdhKeyGen(_ *call, in *tpm2.ECDHKeyGen, out *tpm2.ECDHKeyGenResponse) tpm2.RC {
 	o := t.object(in.KeyHandle)
-	switch {
-	case o.pub.Type != tpm2.AlgECC:
+	if o.pub.Type != tpm2.AlgECC { // any use of it: only the public key is needed
 		return tpm2.RCKey.Handle(1)
-	case !o.pub.ObjectAttributes.Has(tpm2.Decrypt):
-		return tpm2.RCAttributes.Handle(1)
 	}
 	c := o.pub.Parameters.ECCDetail.CurveID
 	pub, rc := ecPoint(c, &o.pub.Unique.ECC)

@@ -34,7 +34,7 @@ func (t *TPM) certifyCreation(_ *call, in *tpm2.CertifyCreation, out *tpm2.Certi
 	o := t.object(in.ObjectHandle)
 	h := in.CreationTicket.Hierarchy
 	want := t.ticket(tpm2.STCreation, h, o.name, in.CreationHash)
-	if h == tpm2.RHNull || !bytesEqual(want, in.CreationTicket.Digest) {
+	if !bytesEqual(want, in.CreationTicket.Digest) {
 		return tpm2.RCTicket.Param(4)
 	}
 	scheme, rc := signScheme(key, &in.InScheme)
@@ -57,10 +57,10 @@ func (t *TPM) quote(_ *call, in *tpm2.Quote, out *tpm2.QuoteResponse) tpm2.RC {
 	if rc != tpm2.RCSuccess {
 		return rc.Param(2)
 	}
-	alg := scheme.Details.Any.HashAlg // the digest of the PCRs is made with the signature's hash
-	if key == nil {
-		alg = tpm2.AlgSHA256
+	if key == nil { // no scheme, no hash for the digest of the PCRs
+		return tpm2.RCScheme.Param(2)
 	}
+	alg := scheme.Details.Any.HashAlg
 	a := tpm2.TPMSAttest{Type: tpm2.STAttestQuote}
 	a.Attested.Quote = tpm2.TPMSQuoteInfo{PCRDigest: t.pcrDigest(alg, in.PCRSelect), PCRSelect: in.PCRSelect}
 	out.Quoted, out.Signature, rc = t.attest(key, &scheme, &a, in.QualifyingData)

@@ -34,6 +34,12 @@ func page[T any](all []T, n uint32, limit int, key func(T) uint32, from uint32) 
 	return all, tpm2.No
 }
 
+// group is the properties of the one group, fixed or variable, that from is in (Part 3, 30.2.1).
+func group(all []tpm2.TPMSTaggedProperty, from uint32) []tpm2.TPMSTaggedProperty {
+	want := max(from&^0xff, uint32(tpm2.PTFamilyIndicator))
+	return slices.DeleteFunc(all, func(p tpm2.TPMSTaggedProperty) bool { return uint32(p.Property)&^0xff != want })
+}
+
 // getCapability is TPM2_GetCapability (Part 3, 30.2).
 func (t *TPM) getCapability(_ *call, in *tpm2.GetCapability, out *tpm2.GetCapabilityResponse) tpm2.RC {
 	d := &out.CapabilityData.Data
@@ -60,7 +66,7 @@ func (t *TPM) getCapability(_ *call, in *tpm2.GetCapability, out *tpm2.GetCapabi
 		}
 		d.AssignedPCR = t.assignedPCRs()
 	case tpm2.CapTPMProperties:
-		d.TPMProperties, out.MoreData = page(t.properties(), n, maxCapProps, func(p tpm2.TPMSTaggedProperty) uint32 { return uint32(p.Property) }, from)
+		d.TPMProperties, out.MoreData = page(group(t.properties(), from), n, maxCapProps, func(p tpm2.TPMSTaggedProperty) uint32 { return uint32(p.Property) }, from)
 	case tpm2.CapPCRProperties:
 		d.PCRProperties, out.MoreData = page(pcrProperties, n, maxCapPCRs, func(p tpm2.TPMSTaggedPCRSelect) uint32 { return uint32(p.Tag) }, from)
 	case tpm2.CapECCCurves:

@@ -163,12 +163,12 @@ func (t *TPM) flushContext(_ *call, in *tpm2.FlushContext, _ *tpm2.FlushContextR
 // evictControl is TPM2_EvictControl (Part 3, 28.5).
 func (t *TPM) evictControl(_ *call, in *tpm2.EvictControl, _ *tpm2.EvictControlResponse) tpm2.RC {
 	o := t.object(in.ObjectHandle)
-	if o.seq != nil || o.external || o.sens == nil || o.pub.ObjectAttributes.Has(tpm2.STClear) {
+	if o.seq != nil || o.external || o.sens == nil || o.hierarchy == tpm2.RHNull || o.pub.ObjectAttributes.Has(tpm2.STClear) {
 		return tpm2.RCAttributes.Handle(2)
 	}
 	platform := in.PersistentHandle >= tpm2.PlatformPersistent
 	switch {
-	case o.hierarchy == tpm2.RHNull, in.Auth == tpm2.RHPlatform && o.hierarchy != tpm2.RHPlatform,
+	case in.Auth == tpm2.RHPlatform && o.hierarchy != tpm2.RHPlatform,
 		in.Auth == tpm2.RHOwner && o.hierarchy == tpm2.RHPlatform:
 		return tpm2.RCHierarchy.Handle(2)
 	}

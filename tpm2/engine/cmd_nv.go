@@ -11,7 +11,11 @@ import (
 // nvDefineSpace is TPM2_NV_DefineSpace (Part 3, 31.3).
 func (t *TPM) nvDefineSpace(_ *call, in *tpm2.NVDefineSpace, _ *tpm2.NVDefineSpaceResponse) tpm2.RC {
 	pub := &in.PublicInfo
-	if rc := checkIndex(pub, in.AuthHandle == tpm2.RHPlatform); rc != tpm2.RCSuccess {
+	platform := in.AuthHandle == tpm2.RHPlatform
+	if platform && !pub.Attributes.Has(tpm2.NVPlatformCreate) {
+		return tpm2.RCAttributes.Handle(1)
+	}
+	if rc := checkIndex(pub, platform); rc != tpm2.RCSuccess {
 		return rc.Param(2)
 	}
 	auth := crypt.Trim(in.Auth)

@@ -72,8 +72,8 @@ func (t *TPM) pcrRead(_ *call, in *tpm2.PCRRead, out *tpm2.PCRReadResponse) tpm2
 func (t *TPM) pcrAllocate(_ *call, in *tpm2.PCRAllocate, out *tpm2.PCRAllocateResponse) tpm2.RC {
 	out.MaxPCR = tpm2.PCRCount
 	want := map[tpm2.AlgID]bool{}
-	for _, alg := range t.n().banks {
-		want[alg] = true
+	for _, b := range t.ram.pcr { // what is not listed stays as it is now
+		want[b.alg] = true
 	}
 	for _, s := range in.PCRAllocation {
 		if want[s.Hash] = slices.Max(s.PCRSelect) != 0; !want[s.Hash] {
@@ -97,6 +97,10 @@ func (t *TPM) pcrAllocate(_ *call, in *tpm2.PCRAllocate, out *tpm2.PCRAllocateRe
 		return tpm2.RCPCR
 	}
 	t.w().banks = banks
+	if rc := t.commit(); rc != tpm2.RCSuccess {
+		return rc
+	}
+	t.ram.pcrAllocated = true
 	out.AllocationSuccess = tpm2.Yes
 	return tpm2.RCSuccess
 }
@@ -107,7 +111,8 @@ var bankAlgs = []tpm2.AlgID{tpm2.AlgSHA1, tpm2.AlgSHA256, tpm2.AlgSHA384, tpm2.A
 // pcrReset is TPM2_PCR_Reset (Part 3, 22.8).
 func (t *TPM) pcrReset(c *call, in *tpm2.PCRReset, _ *tpm2.PCRResetResponse) tpm2.RC {
 	n := int(in.PCRHandle)
-	if pcrs[n].reset>>c.locality&1 == 0 {
+	// At locality 4 only _TPM_Hash_Start resets (PC Client PTP, 4.6).
+	if c.locality == 4 || pcrs[n].reset>>c.locality&1 == 0 {
 		return tpm2.RCLocality
 	}
 	for i := range t.ram.pcr {

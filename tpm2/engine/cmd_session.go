@@ -45,7 +45,7 @@ func (t *TPM) startAuthSession(_ *call, in *tpm2.StartAuthSession, out *tpm2.Sta
 	}
 	s := &session{
 		handle: first + tpm2.Handle(n), kind: in.SessionType, hash: in.AuthHash, symmetric: in.Symmetric,
-		nonceTPM: t.rng.bytes(in.AuthHash.DigestSize()), start: t.time(),
+		nonceTPM: t.rng.bytes(len(in.NonceCaller)), start: t.time(),
 	}
 	if s.kind != tpm2.SEHMAC {
 		s.resetPolicy()
@@ -59,9 +59,6 @@ func (t *TPM) startAuthSession(_ *call, in *tpm2.StartAuthSession, out *tpm2.Sta
 		s.bound = t.boundTo(in.Bind)
 		s.boundDA = t.daProtected(in.Bind)
 		s.boundLock = in.Bind == tpm2.RHLockout
-		if s.boundDA && t.lockedOut(s.boundLock) {
-			return tpm2.RCLockout
-		}
 	}
 	if in.Bind != tpm2.RHNull || in.TPMKey != tpm2.RHNull { // (Part 1, 16.6.8)
 		key := append(append([]byte{}, bindAuth...), salt...)

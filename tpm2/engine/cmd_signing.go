@@ -73,7 +73,10 @@ func (t *TPM) verifySignature(_ *call, in *tpm2.VerifySignature, out *tpm2.Verif
 	if o.pub.NameAlg == tpm2.AlgNull { // without a Name there is nothing to vouch for
 		h = tpm2.RHNull
 	}
-	out.Validation = tpm2.TPMTTkVerified{Tag: tpm2.STVerified, Hierarchy: h, Digest: t.ticket(tpm2.STVerified, h, in.Digest, o.name)}
+	out.Validation = tpm2.TPMTTkVerified{Tag: tpm2.STVerified, Hierarchy: h}
+	if h != tpm2.RHNull {
+		out.Validation.Digest = t.ticket(tpm2.STVerified, h, in.Digest, o.name)
+	}
 	return tpm2.RCSuccess
 }
 

@@ -35,6 +35,9 @@ func (t *TPM) startup(c *call, in *tpm2.Startup, _ *tpm2.StartupResponse) tpm2.R
 	nv.saved, nv.orderly = nil, notOrderly
 	nv.startupLocality3 = c.locality == 3
 	nv.clockSafe = nv.clockSafe && was != notOrderly
+	if nv.lockoutRecovery == 0 { // locked until a start, and this is one (Part 1, 16.8.5)
+		nv.lockoutAuthDisabled = false
+	}
 
 	// State follows in three steps: Reset re-rolls all, Restart keeps the reset
 	// data, Resume keeps everything that was saved.
@@ -85,6 +88,9 @@ func (t *TPM) shutdown(_ *call, in *tpm2.Shutdown, _ *tpm2.ShutdownResponse) tpm
 	nv := t.w()
 	nv.orderly, nv.saved = orderlyClear, nil
 	if in.ShutdownType == tpm2.SUState {
+		if t.ram.pcrAllocated { // PCRs of other banks cannot be resumed
+			return tpm2.RCType.Param(1)
+		}
 		nv.orderly = orderlyState
 		pcr := make([]pcrBank, len(t.ram.pcr))
 		for i, b := range t.ram.pcr {

@@ -132,8 +132,8 @@ func isGenerated(data []byte) bool {
 
 // hashCheck is the ticket that says a digest is safe to sign; a NULL ticket when it is not.
 func (t *TPM) hashCheck(h tpm2.Handle, alg tpm2.AlgID, digest []byte, safe bool) tpm2.TPMTTkHashCheck {
-	if !safe {
-		h = tpm2.RHNull
+	if !safe || h == tpm2.RHNull {
+		return tpm2.TPMTTkHashCheck{Tag: tpm2.STHashCheck, Hierarchy: tpm2.RHNull}
 	}
 	return tpm2.TPMTTkHashCheck{Tag: tpm2.STHashCheck, Hierarchy: h,
 		Digest: t.ticket(tpm2.STHashCheck, h, []byte{byte(alg >> 8), byte(alg)}, digest)}

@@ -117,10 +117,9 @@ func localityBit(l uint8) uint8 {
 const ticketHash = tpm2.AlgSHA512
 
 // ticket is the HMAC of a ticket: over its tag and parts, under the hierarchy's proof (Part 2, 10.6).
+// Tickets of the NULL hierarchy hold until the next TPM Reset; where they must
+// say nothing, the caller leaves the digest out.
 func (t *TPM) ticket(tag tpm2.ST, h tpm2.Handle, parts ...[]byte) []byte {
-	if h == tpm2.RHNull {
-		return nil // a ticket of the NULL hierarchy says nothing
-	}
 	m := crypt.NewHMAC(ticketHash, t.proof(h))
 	m.Write([]byte{byte(tag >> 8), byte(tag)})
 	for _, p := range parts {

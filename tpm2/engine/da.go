@@ -4,7 +4,7 @@ import "github.com/vouchsafe/vouchsafe/tpm2"
 
 // Dictionary attack protection (Part 1, 16.8). A failure is stored before it is
 // answered, so pulling the plug does not give a try back; for the same reason an
-// unorderly end needs no failure counted on suspicion (16.8.6 lets a TPM choose).
+// unorderly end needs no failure counted on suspicion (as 16.8.6 notes).
 
 // lockedOut says whether an entity under protection must not be tried now.
 func (t *TPM) lockedOut(lockout bool) bool {

@@ -395,3 +395,18 @@ func TestSuspendAndResume(t *testing.T) {
 	}
 	b.ok(&tpm2.ReadPublic{ObjectHandle: key}, nil)
 }
+
+func TestOneHashInAPolicy(t *testing.T) {
+	b := newBench(t)
+	var s tpm2.StartAuthSessionResponse
+	b.ok(&tpm2.StartAuthSession{TPMKey: tpm2.RHNull, Bind: tpm2.RHNull, NonceCaller: make([]byte, 16), SessionType: tpm2.SEPolicy,
+		Symmetric: tpm2.TPMTSymDef{Algorithm: tpm2.AlgNull}, AuthHash: tpm2.AlgSHA256}, &s)
+	if len(s.NonceTPM) != 16 {
+		t.Errorf("nonceTPM has %d octets, nonceCaller had 16", len(s.NonceTPM))
+	}
+	h := bytes.Repeat([]byte{1}, 32)
+	b.ok(&tpm2.PolicyTemplate{PolicySession: s.SessionHandle, TemplateHash: h}, nil)
+	b.refused(tpm2.RCCpHash, &tpm2.PolicyCpHash{PolicySession: s.SessionHandle, CpHashA: h})
+	b.refused(tpm2.RCCpHash, &tpm2.PolicyNameHash{PolicySession: s.SessionHandle, NameHash: h})
+	b.refused(tpm2.RCCpHash, &tpm2.PolicyDuplicationSelect{PolicySession: s.SessionHandle, ObjectName: h, NewParentName: h})
+}

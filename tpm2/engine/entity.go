@@ -161,7 +161,7 @@ func (t *TPM) policyAvailable(h tpm2.Handle, c *call) bool {
 	p := t.policyOf(h)
 	switch h.Space() {
 	case tpm2.HTTransient, tpm2.HTPersistent:
-		return len(p.digest) != 0 && t.object(h).sens != nil
+		return t.object(h).seq == nil && t.object(h).sens != nil
 	case tpm2.HTNVIndex:
 		a := t.index(h).pub.Attributes
 		if len(p.digest) == 0 {

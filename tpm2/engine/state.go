@@ -104,6 +104,7 @@ type ram struct {
 	sessions [maxSessions]*session // loaded ones
 
 	orderlyAtStart bool // the shutdown before this start was orderly
+	pcrAllocated   bool // TPM2_PCR_Allocate has succeeded since
 
 	exclusive tpm2.Handle // the exclusive audit session, or RHNull
 
@@ -263,6 +264,7 @@ func (t *TPM) walkVolatile(c *coder) {
 	}
 	num(c, &r.exclusive)
 	c.flag(&r.orderlyAtStart)
+	c.flag(&r.pcrAllocated)
 	// Time goes on from the moment of the save; how long the save lay about is unknown.
 	now, clock := t.time(), t.clock()
 	c.u64(&now)

@@ -101,7 +101,7 @@ func checkSchemes(pub *tpm2.TPMTPublic, parent *object) tpm2.RC {
 		if sym.Algorithm == tpm2.AlgNull {
 			return tpm2.RCSymmetric
 		}
-		if restricted {
+		if restricted && decrypt {
 			return checkStorage(pub, sym, parent)
 		}
 		return tpm2.RCSuccess
@@ -173,23 +173,13 @@ func checkKeyedHash(pub *tpm2.TPMTPublic, sign, decrypt, restricted bool) tpm2.R
 			return tpm2.RCScheme
 		}
 	case sign:
-		if s.Scheme != tpm2.AlgHMAC && (restricted || s.Scheme != tpm2.AlgNull) {
+		if s.Scheme != tpm2.AlgHMAC {
 			return tpm2.RCScheme
 		}
-	case restricted:
-		switch {
-		case s.Scheme != tpm2.AlgXOR:
-			return tpm2.RCScheme
-		case s.Details.XOR.KDF == tpm2.AlgNull:
-			return tpm2.RCScheme
-		}
-	default:
-		if s.Scheme != tpm2.AlgXOR && s.Scheme != tpm2.AlgNull {
-			return tpm2.RCScheme
-		}
-		if s.Scheme == tpm2.AlgXOR && s.Details.XOR.KDF == tpm2.AlgNull {
-			return tpm2.RCScheme
-		}
+	case s.Scheme != tpm2.AlgXOR, s.Details.XOR.KDF == tpm2.AlgNull:
+		return tpm2.RCScheme
+	case restricted && s.Details.XOR.KDF != tpm2.AlgKDF1SP800108:
+		return tpm2.RCScheme
 	}
 	return tpm2.RCSuccess
 }

@@ -126,6 +126,7 @@ func cfb(key, iv, data []byte, decrypt bool) []byte {
 	for len(data) > 0 {
 		block.Encrypt(ks[:], reg[:])
 		n := min(len(data), aes.BlockSize)
+		reg = ks // a last, short block is followed by its unused key stream, as libtpms has it
 		if decrypt {
 			copy(reg[:], data[:n])
 		}
