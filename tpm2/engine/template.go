@@ -149,7 +149,11 @@ func isSigning(s tpm2.AlgID) bool {
 // checkStorage verifies the symmetric algorithm of a storage key. One that
 // cannot leave its parent protects its children as the parent does (Part 1, 22.4).
 func checkStorage(pub *tpm2.TPMTPublic, sym *tpm2.TPMTSymDefObject, parent *object) tpm2.RC {
-	if sym.Algorithm == tpm2.AlgNull || sym.Mode.AES != tpm2.AlgCFB {
+	if sym.Algorithm == tpm2.AlgNull {
+		return tpm2.RCSymmetric
+	}
+	// Children are protected with CFB; a symmetric parent may leave its mode open, and tools do.
+	if m := sym.Mode.AES; m != tpm2.AlgCFB && (m != tpm2.AlgNull || pub.Type != tpm2.AlgSymCipher) {
 		return tpm2.RCSymmetric
 	}
 	if parent != nil && pub.ObjectAttributes.Has(tpm2.FixedParent) && !parent.isDerivation() {
