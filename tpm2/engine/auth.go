@@ -180,13 +180,13 @@ func (t *TPM) authorizeOne(c *call, i int) tpm2.RC {
 		return tpm2.RCAuthType
 	}
 	if policy {
-		if !t.policyAvailable(a.entity, c) {
+		if !t.policyAvailable(a.entity, a.role, c.info.Code) {
 			return tpm2.RCAuthUnavailable
 		}
 		if rc := t.checkPolicy(c, a); rc != tpm2.RCSuccess {
 			return rc.Session(i + 1)
 		}
-	} else if !t.authValueAvailable(a.entity, c) {
+	} else if !t.authValueAvailable(a.entity, a.role, c.info.Code) {
 		return tpm2.RCAuthUnavailable
 	}
 

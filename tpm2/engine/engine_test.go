@@ -410,3 +410,13 @@ func TestOneHashInAPolicy(t *testing.T) {
 	b.refused(tpm2.RCCpHash, &tpm2.PolicyNameHash{PolicySession: s.SessionHandle, NameHash: h})
 	b.refused(tpm2.RCCpHash, &tpm2.PolicyDuplicationSelect{PolicySession: s.SessionHandle, ObjectName: h, NewParentName: h})
 }
+
+// The same handle twice: each place is authorized for its own role. Here the
+// object may not be used with its authValue in the USER role, only administered.
+func TestRolesAreOfThePlaceNotOfTheHandle(t *testing.T) {
+	b := newBench(t)
+	pub := eccStorage()
+	pub.ObjectAttributes &^= tpm2.UserWithAuth
+	key := b.primary(tpm2.RHOwner, pub).ObjectHandle
+	b.refused(tpm2.RCAuthUnavailable, &tpm2.ActivateCredential{ActivateHandle: key, KeyHandle: key})
+}

@@ -134,8 +134,8 @@ func (t *TPM) daProtected(h tpm2.Handle) bool {
 }
 
 // authValueAvailable reports whether the entity can be authorized with its
-// authValue for this role (Part 1, 16.3).
-func (t *TPM) authValueAvailable(h tpm2.Handle, c *call) bool {
+// authValue for this role and command (Part 1, 16.3).
+func (t *TPM) authValueAvailable(h tpm2.Handle, role tpm2.Role, cc tpm2.CC) bool {
 	switch h.Space() {
 	case tpm2.HTTransient, tpm2.HTPersistent:
 		o := t.object(h)
@@ -145,10 +145,10 @@ func (t *TPM) authValueAvailable(h tpm2.Handle, c *call) bool {
 		case o.sens == nil: // no private area: there is no authValue to know
 			return false
 		}
-		return o.pub.ObjectAttributes.Has(tpm2.UserWithAuth) || c.role(h) == tpm2.RoleAdmin && !o.pub.ObjectAttributes.Has(tpm2.AdminWithPolicy)
+		return o.pub.ObjectAttributes.Has(tpm2.UserWithAuth) || role == tpm2.RoleAdmin && !o.pub.ObjectAttributes.Has(tpm2.AdminWithPolicy)
 	case tpm2.HTNVIndex:
 		a := t.index(h).pub.Attributes
-		if nvWrites(c.info.Code) {
+		if nvWrites(cc) {
 			return a.Has(tpm2.NVAuthWrite)
 		}
 		return a.Has(tpm2.NVAuthRead)
@@ -156,8 +156,8 @@ func (t *TPM) authValueAvailable(h tpm2.Handle, c *call) bool {
 	return true
 }
 
-// policyAvailable reports whether the entity can be authorized with a policy for this command.
-func (t *TPM) policyAvailable(h tpm2.Handle, c *call) bool {
+// policyAvailable reports whether the entity can be authorized with a policy for this role and command.
+func (t *TPM) policyAvailable(h tpm2.Handle, role tpm2.Role, cc tpm2.CC) bool {
 	p := t.policyOf(h)
 	switch h.Space() {
 	case tpm2.HTTransient, tpm2.HTPersistent:
@@ -168,9 +168,9 @@ func (t *TPM) policyAvailable(h tpm2.Handle, c *call) bool {
 			return false
 		}
 		switch {
-		case c.role(h) == tpm2.RoleAdmin: // nothing but a policy will do
+		case role == tpm2.RoleAdmin: // nothing but a policy will do
 			return true
-		case nvWrites(c.info.Code):
+		case nvWrites(cc):
 			return a.Has(tpm2.NVPolicyWrite)
 		}
 		return a.Has(tpm2.NVPolicyRead)

@@ -27,16 +27,6 @@ type call struct {
 	authMem   [maxAuths]auth
 }
 
-// role is what the authorization of handle h is for.
-func (c *call) role(h tpm2.Handle) tpm2.Role {
-	for i, have := range c.handles {
-		if have == h {
-			return c.info.Handles[i].Role
-		}
-	}
-	return tpm2.RoleNone
-}
-
 // Execute runs one command at a locality and appends its response to dst. Any
 // bytes at all may be given: what is not a command is answered with a response code.
 func (t *TPM) Execute(locality uint8, cmd, dst []byte) []byte {
