@@ -1,0 +1,69 @@
+// Command bench compares two TPMs behind sockets: each operation is run on one
+// and the other in turn, so that what else the machine does falls on both, and
+// is judged by the processor time that the server spent on it (and by the wall
+// time of the median beside it). It is not a test: it has no limits and never
+// fails because something was slow.
+//
+//	go run ./bench                                  # Debian's swtpm against vouchsafe from PATH
+//	go run ./bench -b '../vouchsafe vtpm serve'     # against a program built here
+//	go run ./bench -only 'Sign|Quote' -markdown     # the rows for docs/PERFORMANCE.md
+//	go run ./bench -many 8                          # eight instances of each, all busy
+//
+// Begin with run in measure.go; the operations are in the files ops_*.go.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"regexp"
+	"strings"
+	"time"
+)
+
+func main() {
+	o := options{}
+	a := flag.String("a", "swtpm socket", "the first server: a command line before swtpm's options")
+	b := flag.String("b", "vouchsafe vtpm serve", "the second server, likewise; empty measures the first alone")
+	only := flag.String("only", "", "run the operations whose name matches")
+	flag.DurationVar(&o.budget, "time", 1500*time.Millisecond, "time for each operation on each TPM")
+	flag.IntVar(&o.max, "n", 2000, "at most this many runs of each operation")
+	flag.IntVar(&o.min, "min", 20, "at least this many runs, whatever the time")
+	flag.IntVar(&o.rounds, "rounds", 3, "start both servers anew this many times and take the median")
+	flag.IntVar(&o.many, "many", 0, "this many instances of each at once, all busy: operations per second")
+	flag.BoolVar(&o.markdown, "markdown", false, "write a Markdown table")
+	list := flag.Bool("list", false, "name the operations")
+	flag.Parse()
+	if *list {
+		for _, op := range ops() {
+			fmt.Println(op.name)
+		}
+		return
+	}
+	var err error
+	if o.only, err = regexp.Compile(*only); err != nil {
+		fmt.Fprintf(os.Stderr, "error: -only: %v\n", err)
+		os.Exit(2)
+	}
+	for _, s := range []string{*a, *b} {
+		if s != "" {
+			o.servers = append(o.servers, strings.Fields(s))
+		}
+	}
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt)
+	done := make(chan error, 1)
+	go func() { done <- o.run() }()
+	select {
+	case <-interrupted:
+		stopAll()
+		os.Exit(130)
+	case err := <-done:
+		stopAll()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "error:", err)
+			os.Exit(1)
+		}
+	}
+}
