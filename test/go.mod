@@ -2,7 +2,10 @@ module github.com/vouchsafe/vouchsafe/test
 
 go 1.26.0
 
-require github.com/google/go-tpm v0.9.8
+require (
+	github.com/google/go-tpm v0.9.8
+	github.com/vouchsafe/vouchsafe v0.0.0-00010101000000-000000000000
+)
 
 require golang.org/x/sys v0.26.0 // indirect
 

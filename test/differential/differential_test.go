@@ -1,0 +1,196 @@
+package differential
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var (
+	theirs = flag.String("theirs", "swtpm socket", "the TPM to compare with: a command line before swtpm's options")
+	ours   = flag.String("ours", "swtpm socket", "ours, likewise")
+	replay = flag.String("replay", "", "a transcript to replay")
+	keep   = flag.String("transcripts", "", "the folder for transcripts of differences; a temporary one when empty")
+)
+
+// neighbours skips when what we compare with is not here.
+func neighbours(t *testing.T) {
+	t.Helper()
+	argv := strings.Fields(*theirs)
+	if _, err := exec.LookPath(argv[0]); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("%s is not installed: apt-get install swtpm", argv[0])
+		}
+		t.Skipf("%s is not installed: apt-get install swtpm", argv[0])
+	}
+}
+
+func table(t *testing.T) []*accepted {
+	t.Helper()
+	f, err := os.Open("accepted.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	rows, err := readAccepted(f)
+	if err != nil {
+		t.Fatalf("accepted.txt: %v", err)
+	}
+	return rows
+}
+
+func open(which string) (TPM, error) { return newSocketTPM(strings.Fields(which)...) }
+
+// fresh makes a pair of TPMs that have never been started.
+func fresh(rows []*accepted) (*Pair, func(), error) {
+	a, err := open(*theirs)
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err := open(*ours)
+	if err != nil {
+		a.Close()
+		return nil, nil, err
+	}
+	return NewPair(a, b, rows), func() { a.Close(); b.Close() }, nil
+}
+
+func runFresh(rows []*accepted) func([]Step) (Result, error) {
+	return func(steps []Step) (Result, error) {
+		p, end, err := fresh(rows)
+		if err != nil {
+			return Result{}, err
+		}
+		defer end()
+		return Run(p, steps)
+	}
+}
+
+// report makes a difference short and keeps it as a transcript.
+func report(t *testing.T, name string, steps []Step, r Result, rows []*accepted) {
+	t.Helper()
+	short := Shrink(slices.Clone(steps[:r.At+1]), r.Diffs[0], runFresh(rows))
+	var b bytes.Buffer
+	for _, d := range r.Diffs {
+		fmt.Fprintf(&b, "# %s\n", d)
+	}
+	for _, s := range short {
+		fmt.Fprintln(&b, s)
+	}
+	dir := *keep
+	if dir == "" {
+		dir = os.TempDir()
+	}
+	file := filepath.Join(dir, name+".txt")
+	if err := os.WriteFile(file, b.Bytes(), 0o644); err != nil {
+		t.Error(err)
+	}
+	t.Errorf("%s\nreplay: go test ./differential -run TestReplay -replay %s\n%s", r.Diffs[0], file, b.String())
+}
+
+// TestDirected runs the sequences in testdata.
+func TestDirected(t *testing.T) {
+	neighbours(t)
+	rows := table(t)
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no sequences: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			for i, steps := range scenes(t, file) {
+				all := true
+				for all { // go on after a difference, with the step at fault left out
+					p, end, err := fresh(rows)
+					if err != nil {
+						t.Fatal(err)
+					}
+					r, err := Run(p, steps)
+					end()
+					if err != nil {
+						t.Error(err)
+					}
+					if all = len(r.Diffs) > 0; all {
+						report(t, fmt.Sprintf("%s-%d-%d", strings.TrimSuffix(filepath.Base(file), ".txt"), i+1, r.At+1), steps, r, rows)
+						steps = slices.Delete(slices.Clone(steps), r.At, r.At+1)
+					}
+				}
+			}
+		})
+	}
+}
+
+// scenes cuts a file at lines of dashes: each scene begins with fresh TPMs.
+// What comes before the first such line is let definitions for all of them.
+func scenes(t *testing.T, file string) [][]Step {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := strings.Split(string(b), "\n---")
+	var out [][]Step
+	for _, part := range parts[1:] {
+		_, part, _ = strings.Cut(part, "\n")
+		steps, err := Parse(strings.NewReader(parts[0] + "\n" + part))
+		if err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		out = append(out, steps)
+	}
+	return out
+}
+
+// TestReplay runs one transcript and prints both answers of every step.
+func TestReplay(t *testing.T) {
+	if *replay == "" {
+		t.Skip("no -replay")
+	}
+	f, err := os.Open(*replay)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	steps, err := Parse(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, end, err := fresh(table(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer end()
+	trace := func(s *side) {
+		s.tpm = &traced{TPM: s.tpm, label: s.label, t: t}
+	}
+	trace(p.theirs)
+	trace(p.ours)
+	for _, st := range steps {
+		t.Log(st)
+		o, err := p.Step(st)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range o.Diffs {
+			t.Error(d)
+		}
+	}
+}
+
+type traced struct {
+	TPM
+	label string
+	t     *testing.T
+}
+
+func (x *traced) Execute(loc uint8, cmd []byte) ([]byte, error) {
+	rsp, err := x.TPM.Execute(loc, cmd)
+	x.t.Logf("  %-6s > %x\n         < %x", x.label, cmd, rsp)
+	return rsp, err
+}

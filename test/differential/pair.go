@@ -1,0 +1,138 @@
+// Package differential runs the same commands on two TPMs, Debian's swtpm and
+// ours, and compares response codes and every response field that is not
+// random. It is for finding where the engine behaves unlike the TPM that guests
+// know; it does not say who is right: that is in accepted.txt, row by row, with
+// the clause.
+//
+// A sequence is text (see [Step]); handles, nonces, blobs and HMACs are symbols
+// that are worked out for each side on its own. The sequences in testdata are
+// written by hand, those of generate.go by a seed. On a difference the sequence
+// is cut down to the shortest that still shows it, and written as a transcript
+// that can be replayed:
+//
+//	go test ./differential -run TestReplay -replay FILE
+//
+// Begin with [Pair.Step].
+package differential
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/vouchsafe/vouchsafe/tpm2"
+)
+
+// A Pair is two TPMs that are led through the same sequence.
+type Pair struct {
+	theirs, ours *side
+	accepted     []*accepted
+
+	taint      map[string]bool // handles, as sequences write them, that differ in more than their number
+	pcrTainted bool
+	Commands   int
+	Left       int // steps left out for want of a slot
+}
+
+// NewPair begins a sequence on two TPMs that have just got their power.
+func NewPair(theirs, ours TPM, rows []*accepted) *Pair {
+	return &Pair{theirs: newSide("theirs", theirs), ours: newSide("ours", ours), accepted: rows, taint: map[string]bool{}}
+}
+
+// An Outcome is what a step came to.
+type Outcome struct {
+	RC       uint32 // theirs
+	Handle   uint32 // theirs
+	Left     bool   // left out
+	Diverged bool   // an accepted difference after which the sides are no longer alike
+	Diffs    []Difference
+	theirs   *answer
+}
+
+// Step runs one step on both sides. The error is about the harness or a TPM
+// that does not answer, never about a difference.
+func (p *Pair) Step(st Step) (Outcome, error) {
+	var o Outcome
+	if st.Power {
+		return o, errors.Join(p.theirs.tpm.PowerCycle(), p.ours.tpm.PowerCycle())
+	}
+	x, err := p.theirs.render(st)
+	if err == nil {
+		var y *rendered
+		if y, err = p.ours.render(st); err == nil {
+			return p.both(st, x, y)
+		}
+	}
+	if errors.Is(err, errNoSlot) {
+		p.Left++
+		return Outcome{Left: true}, nil
+	}
+	return o, fmt.Errorf("%s: %w", st, err)
+}
+
+func (p *Pair) both(st Step, x, y *rendered) (Outcome, error) {
+	var o Outcome
+	a, err := p.theirs.run(st, x)
+	if err != nil {
+		return o, fmt.Errorf("%s: %w", st, err)
+	}
+	b, err := p.ours.run(st, y)
+	if err != nil {
+		return o, fmt.Errorf("%s: %w", st, err)
+	}
+	p.Commands++
+	tainted := !bytes.Equal(x.params, y.params)
+	for _, h := range st.Handles {
+		tainted = tainted || p.taint[h]
+	}
+	o = Outcome{RC: a.rc, Handle: a.handle, theirs: a}
+	if a.rc != b.rc && p.outOfRoom(a, b) {
+		if x.info != nil && x.info.ResponseHandle && b.handle != 0 {
+			p.ours.aside(tpm2.CCFlushContext, u32(b.handle))
+			delete(p.ours.slots, st.Save)
+			return o, nil
+		}
+		o.Diverged = true
+		return o, nil
+	}
+	for _, d := range p.compare(st.Command, a, b, tainted) {
+		if !accept(p.accepted, d) {
+			o.Diffs = append(o.Diffs, d)
+		}
+		if d.What == "rc" && (d.Theirs == "0x000" || d.Ours == "0x000") {
+			o.Diverged = true
+		}
+	}
+	if a.rc == 0 && b.rc == 0 {
+		p.spread(st, x, a, b, tainted)
+	}
+	return o, nil
+}
+
+// outOfRoom: swtpm has three slots for objects and three for sessions, we have more
+// (PT_HR_TRANSIENT_MIN and PT_HR_LOADED_MIN say so).
+func (p *Pair) outOfRoom(a, b *answer) bool {
+	full := []uint32{uint32(tpm2.RCObjectMemory), uint32(tpm2.RCSessionMemory), uint32(tpm2.RCMemory), uint32(tpm2.RCObjectHandles), uint32(tpm2.RCSessionHandles)}
+	return slices.Contains(full, a.rc)
+}
+
+// spread notes what is unlike on the two sides after a command that succeeded on both.
+func (p *Pair) spread(st Step, x *rendered, a, b *answer, tainted bool) {
+	if tainted {
+		for _, h := range st.Handles {
+			if _, ok := permanent[h]; !ok {
+				p.taint[h] = true
+			}
+			if strings.HasPrefix(h, "pcr") {
+				p.pcrTainted = true
+			}
+		}
+	}
+	if st.Save == "" {
+		return
+	}
+	// A key that was made here has another Name there.
+	p.taint["$"+st.Save] = tainted || !bytes.Equal(a.field("name"), b.field("name")) || !bytes.Equal(a.field("outPublic"), b.field("outPublic"))
+}
