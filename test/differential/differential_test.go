@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/vouchsafe/vouchsafe/tpm2"
 )
 
 var (
@@ -98,6 +100,8 @@ func report(t *testing.T, name string, steps []Step, r Result, rows []*accepted)
 func TestDirected(t *testing.T) {
 	neighbours(t)
 	rows := table(t)
+	seen := coverage{}
+	defer func() { t.Log(seen) }()
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no sequences: %v", err)
@@ -113,6 +117,7 @@ func TestDirected(t *testing.T) {
 					}
 					r, err := Run(p, steps)
 					end()
+					seen.add(r)
 					if err != nil {
 						t.Error(err)
 					}
@@ -124,6 +129,46 @@ func TestDirected(t *testing.T) {
 			}
 		})
 	}
+}
+
+// coverage counts response codes by command.
+type coverage map[string]map[uint32]int
+
+func (c coverage) add(r Result) {
+	for name, codes := range r.Codes {
+		if c[name] == nil {
+			c[name] = map[uint32]int{}
+		}
+		for rc, n := range codes {
+			c[name][rc] += n
+		}
+	}
+}
+
+// String tells how many commands there were and which never succeeded or never failed.
+func (c coverage) String() string {
+	total, pairs := 0, 0
+	var never, always, absent []string
+	for _, info := range tpm2.Infos() {
+		codes := c[info.Name]
+		switch {
+		case len(codes) == 0:
+			absent = append(absent, info.Name)
+		case codes[0] == 0:
+			never = append(never, info.Name)
+		case len(codes) == 1:
+			always = append(always, info.Name)
+		}
+	}
+	for _, codes := range c {
+		for rc, n := range codes {
+			total += n
+			if rc != 0 {
+				pairs++
+			}
+		}
+	}
+	return fmt.Sprintf("%d commands, %d pairs of command and error\nnot sent: %v\nnever succeeded: %v\nnever failed: %v", total, pairs, absent, never, always)
 }
 
 // scenes cuts a file at lines of dashes: each scene begins with fresh TPMs.

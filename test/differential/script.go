@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 )
 
@@ -94,7 +95,8 @@ func parseStep(line string) (Step, error) {
 }
 
 // Parse reads a sequence. Empty lines and what follows # are left out;
-// "let NAME = EXPR" gives a name to a piece of text, written as @NAME afterwards.
+// "let NAME = EXPR" gives a name to a piece of text, written as @NAME afterwards;
+// "each NAME in A B do LINE" repeats a line.
 func Parse(r io.Reader) ([]Step, error) {
 	var steps []Step
 	lets := map[string]string{}
@@ -114,13 +116,32 @@ func Parse(r io.Reader) ([]Step, error) {
 		if line == "" {
 			continue
 		}
-		s, err := parseStep(expand(line, lets))
-		if err != nil {
-			return nil, fmt.Errorf("line %d: %w", n, err)
+		for _, l := range each(line, lets) {
+			s, err := parseStep(l)
+			if err != nil {
+				return nil, fmt.Errorf("line %d: %w", n, err)
+			}
+			steps = append(steps, s)
 		}
-		steps = append(steps, s)
 	}
 	return steps, sc.Err()
+}
+
+// each writes "each NAME in A B C do LINE" out, with @NAME in LINE standing for
+// A, then B, then C. LINE may begin with each again.
+func each(line string, lets map[string]string) []string {
+	head, body, ok := strings.Cut(line, " do ")
+	words := strings.Fields(expand(head, lets))
+	if !ok || len(words) < 3 || words[0] != "each" || words[2] != "in" {
+		return []string{expand(line, lets)}
+	}
+	inner := maps.Clone(lets)
+	var out []string
+	for _, w := range words[3:] {
+		inner[words[1]] = w
+		out = append(out, each(body, inner)...)
+	}
+	return out
 }
 
 // expand puts in what let has named; a leading @ with a digit is a locality and stays.

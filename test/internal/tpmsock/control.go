@@ -22,7 +22,7 @@ type Control struct{ c net.Conn }
 // DialControl opens unix:PATH or tcp:HOST:PORT.
 func DialControl(addr string) (*Control, error) {
 	kind, where, _ := strings.Cut(addr, ":")
-	c, err := net.Dial(kind, where)
+	c, err := dial(kind, where)
 	if err != nil {
 		return nil, err
 	}

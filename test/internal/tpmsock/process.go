@@ -39,7 +39,8 @@ func Start(dir string, argv ...string) (*Process, error) {
 	for wait := time.Millisecond; wait < 4*time.Second; wait += wait / 2 {
 		if c, err := DialControl(p.Control); err == nil {
 			c.Close()
-			if _, err := os.Stat(data); err == nil {
+			if d, err := Dial(p.Data); err == nil { // bound is not listening yet
+				d.Close()
 				return p, nil
 			}
 		}

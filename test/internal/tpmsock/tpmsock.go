@@ -9,11 +9,13 @@ package tpmsock
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -36,7 +38,7 @@ func Dial(addr string) (*Conn, error) {
 	kind, where, ok := strings.Cut(addr, ":")
 	switch {
 	case ok && (kind == "unix" || kind == "tcp"):
-		c, err := net.Dial(kind, where)
+		c, err := dial(kind, where)
 		if err != nil {
 			return nil, err
 		}
@@ -49,6 +51,18 @@ func Dial(addr string) (*Conn, error) {
 		return &Conn{f: f}, nil
 	}
 	return nil, fmt.Errorf("address %q: want unix:PATH, tcp:HOST:PORT or dev:PATH", addr)
+}
+
+// dial tries again for a second: swtpm's sockets have room for one waiting
+// connection, and one just closed may still take it.
+func dial(kind, where string) (net.Conn, error) {
+	for wait := 100 * time.Microsecond; ; wait *= 2 {
+		c, err := net.Dial(kind, where)
+		if err == nil || !errors.Is(err, syscall.EAGAIN) || wait > time.Second {
+			return c, err
+		}
+		time.Sleep(wait)
+	}
 }
 
 // Send sends one command and returns a copy of the response. It has the
