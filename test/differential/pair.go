@@ -105,10 +105,22 @@ func (p *Pair) both(st Step, x, y *rendered) (Outcome, error) {
 			o.Diverged = true
 		}
 	}
-	if a.rc == 0 && b.rc == 0 {
+	if st.Save == flushed {
+		p.theirs.flush(x, a)
+		p.ours.flush(y, b)
+	} else if a.rc == 0 && b.rc == 0 {
 		p.spread(st, x, a, b, tainted)
 	}
 	return o, nil
+}
+
+// flushed as the name of a slot says that what the command made goes at once: swtpm has few slots.
+const flushed = "-"
+
+func (s *side) flush(r *rendered, a *answer) {
+	if a.rc == 0 && r.info != nil && r.info.ResponseHandle {
+		s.aside(tpm2.CCFlushContext, u32(a.handle))
+	}
 }
 
 // outOfRoom: swtpm has three slots for objects and three for sessions, we have more

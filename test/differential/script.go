@@ -22,7 +22,7 @@ type Step struct {
 	Handles  []string
 	Auths    []string
 	Params   []string
-	Save     string   // the slot that keeps the answer
+	Save     string   // the slot that keeps the answer; "-" flushes it at once
 	Faults   []string // what is done to the octets before they are sent
 }
 

@@ -244,7 +244,7 @@ func (s *side) run(st Step, r *rendered) (*answer, error) {
 		}
 	}
 	a := s.read(r, rsp)
-	if a.rc == 0 && st.Save != "" {
+	if a.rc == 0 && st.Save != "" && st.Save != flushed {
 		s.save(st, r, a)
 	}
 	return a, nil
