@@ -7,6 +7,9 @@ require (
 	github.com/vouchsafe/vouchsafe v0.0.0-00010101000000-000000000000
 )
 
-require golang.org/x/sys v0.26.0 // indirect
+require (
+	golang.org/x/crypto v0.58.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+)
 
 replace github.com/vouchsafe/vouchsafe => ../

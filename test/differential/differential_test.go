@@ -1,7 +1,6 @@
 package differential
 
 import (
-	"bytes"
 	"flag"
 	"fmt"
 	"os"
@@ -16,7 +15,8 @@ import (
 
 var (
 	theirs = flag.String("theirs", "swtpm socket", "the TPM to compare with: a command line before swtpm's options")
-	ours   = flag.String("ours", "swtpm socket", "ours, likewise")
+	ours   = flag.String("ours", "engine", "ours: engine, for the one in this process, or a command line likewise")
+	shrink = flag.Bool("shrink", false, "make sequences with a difference short and keep them")
 	replay = flag.String("replay", "", "a transcript to replay")
 	keep   = flag.String("transcripts", "", "the folder for transcripts of differences; a temporary one when empty")
 )
@@ -47,7 +47,12 @@ func table(t *testing.T) []*accepted {
 	return rows
 }
 
-func open(which string) (TPM, error) { return newSocketTPM(strings.Fields(which)...) }
+func open(which string) (TPM, error) {
+	if which == "engine" {
+		return newEngineTPM()
+	}
+	return newSocketTPM(strings.Fields(which)...)
+}
 
 // fresh makes a pair of TPMs that have never been started.
 func fresh(rows []*accepted) (*Pair, func(), error) {
@@ -74,15 +79,17 @@ func runFresh(rows []*accepted) func([]Step) (Result, error) {
 	}
 }
 
-// report makes a difference short and keeps it as a transcript.
-func report(t *testing.T, name string, steps []Step, r Result, rows []*accepted) {
+// report says where two TPMs differ. With -shrink it makes the sequence short
+// first and keeps it as a transcript.
+func report(t *testing.T, name string, steps []Step, at int, d Difference, rows []*accepted) {
 	t.Helper()
-	short := Shrink(slices.Clone(steps[:r.At+1]), r.Diffs[0], runFresh(rows))
-	var b bytes.Buffer
-	for _, d := range r.Diffs {
-		fmt.Fprintf(&b, "# %s\n", d)
+	if !*shrink {
+		t.Errorf("%s\n\t%s", d, steps[at])
+		return
 	}
-	for _, s := range short {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# %s\n", d)
+	for _, s := range Shrink(slices.Clone(steps[:at+1]), d, runFresh(rows)) {
 		fmt.Fprintln(&b, s)
 	}
 	dir := *keep
@@ -90,10 +97,10 @@ func report(t *testing.T, name string, steps []Step, r Result, rows []*accepted)
 		dir = os.TempDir()
 	}
 	file := filepath.Join(dir, name+".txt")
-	if err := os.WriteFile(file, b.Bytes(), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
 		t.Error(err)
 	}
-	t.Errorf("%s\nreplay: go test ./differential -run TestReplay -replay %s\n%s", r.Diffs[0], file, b.String())
+	t.Errorf("%s\nreplay: go test ./differential -run TestReplay -replay %s\n%s", d, file, b.String())
 }
 
 // TestDirected runs the sequences in testdata.
@@ -109,21 +116,28 @@ func TestDirected(t *testing.T) {
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
 			for i, steps := range scenes(t, file) {
-				all := true
-				for all { // go on after a difference, with the step at fault left out
+				told := map[string]bool{}
+				for again := true; again; { // after a command that only one side did, once more without it
 					p, end, err := fresh(rows)
 					if err != nil {
 						t.Fatal(err)
 					}
 					r, err := Run(p, steps)
 					end()
-					seen.add(r)
 					if err != nil {
 						t.Error(err)
 					}
-					if all = len(r.Diffs) > 0; all {
-						report(t, fmt.Sprintf("%s-%d-%d", strings.TrimSuffix(filepath.Base(file), ".txt"), i+1, r.At+1), steps, r, rows)
-						steps = slices.Delete(slices.Clone(steps), r.At, r.At+1)
+					seen.add(r)
+					for j, at := range r.At {
+						key := steps[at].String() + r.Diffs[j].String()
+						if !told[key] {
+							report(t, fmt.Sprintf("%s-%d-%d", strings.TrimSuffix(filepath.Base(file), ".txt"), i+1, at+1), steps, at, r.Diffs[j], rows)
+						}
+						told[key] = true
+					}
+					if again = r.Stopped && len(r.At) > 0; again {
+						last := r.At[len(r.At)-1]
+						steps = slices.Delete(slices.Clone(steps), last, last+1)
 					}
 				}
 			}

@@ -88,7 +88,7 @@ func (p *Pair) both(st Step, x, y *rendered) (Outcome, error) {
 		tainted = tainted || p.taint[h]
 	}
 	o = Outcome{RC: a.rc, Handle: a.handle, theirs: a}
-	if a.rc != b.rc && p.outOfRoom(a, b) {
+	if a.rc != b.rc && b.fault == "" && p.outOfRoom(a, b) {
 		if x.info != nil && x.info.ResponseHandle && b.handle != 0 {
 			p.ours.aside(tpm2.CCFlushContext, u32(b.handle))
 			delete(p.ours.slots, st.Save)
@@ -101,7 +101,7 @@ func (p *Pair) both(st Step, x, y *rendered) (Outcome, error) {
 		if !accept(p.accepted, d) {
 			o.Diffs = append(o.Diffs, d)
 		}
-		if d.What == "rc" && (d.Theirs == "0x000" || d.Ours == "0x000") {
+		if d.What == "fault" || d.What == "rc" && (d.Theirs == "0x000" || d.Ours == "0x000") {
 			o.Diverged = true
 		}
 	}

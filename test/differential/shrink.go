@@ -1,6 +1,9 @@
 package differential
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // maxTrials bounds how many times a sequence is run to make it shorter.
 const maxTrials = 120
@@ -14,7 +17,7 @@ func Shrink(steps []Step, want Difference, run func([]Step) (Result, error)) []S
 			return false
 		}
 		r, err := run(s)
-		return err == nil && len(r.Diffs) > 0 && r.Diffs[0].Command == want.Command && r.Diffs[0].What == want.What
+		return err == nil && slices.ContainsFunc(r.Diffs, func(d Difference) bool { return d.Command == want.Command && d.What == want.What })
 	}
 	for size := len(steps) / 2; size > 0; size /= 2 {
 		for at := 0; at+size <= len(steps); {
@@ -29,15 +32,16 @@ func Shrink(steps []Step, want Difference, run func([]Step) (Result, error)) []S
 	return steps
 }
 
-// A Result is what a whole sequence came to: it ends at the first difference.
+// A Result is what a sequence came to.
 type Result struct {
 	Commands int
-	At       int // the step of the difference
-	Diffs    []Difference
+	At       []int                     // the steps that differ
+	Diffs    []Difference              // the first difference of each of them
+	Stopped  bool                      // the last of them succeeded on one side only: what follows says nothing
 	Codes    map[string]map[uint32]int // response codes by command
 }
 
-// Run leads a pair through a sequence until something differs.
+// Run leads a pair through a sequence, until a command succeeds on one side only.
 func Run(p *Pair, steps []Step) (Result, error) {
 	r := Result{Codes: map[string]map[uint32]int{}}
 	for i, st := range steps {
@@ -53,10 +57,10 @@ func Run(p *Pair, steps []Step) (Result, error) {
 			r.Codes[st.Command][o.RC]++
 		}
 		if len(o.Diffs) > 0 {
-			r.At, r.Diffs = i, o.Diffs
-			return r, nil
+			r.At, r.Diffs = append(r.At, i), append(r.Diffs, o.Diffs[0])
 		}
 		if o.Diverged {
+			r.Stopped = true
 			return r, nil
 		}
 	}

@@ -236,6 +236,9 @@ func (s *side) run(st Step, r *rendered) (*answer, error) {
 	var err error
 	for try := 0; ; try++ {
 		if rsp, err = s.tpm.Execute(loc, r.wire); err != nil {
+			if c := (*crash)(nil); errors.As(err, &c) {
+				return &answer{fault: fmt.Sprintf("%v\n%s", c, c.stack)}, nil
+			}
 			return nil, fmt.Errorf("%s: %w", s.label, err)
 		}
 		// TPM_RC_RETRY asks for just that; libtpms answers it at random under load.
