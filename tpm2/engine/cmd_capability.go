@@ -72,6 +72,9 @@ func (t *TPM) getCapability(_ *call, in *tpm2.GetCapability, out *tpm2.GetCapabi
 	case tpm2.CapECCCurves:
 		d.ECCCurves, out.MoreData = page(curves, n, capRoom/2, func(c tpm2.ECCCurve) uint32 { return uint32(c) }, from)
 	case tpm2.CapAuthPolicies:
+		if tpm2.Handle(from).Space() != tpm2.HTPermanent {
+			return tpm2.RCValue.Param(2)
+		}
 		d.AuthPolicies, out.MoreData = page(t.authPolicies(), n, capRoom/(4+2+maxDigest), func(p tpm2.TPMSTaggedPolicy) uint32 { return uint32(p.Handle) }, from)
 	default:
 		return tpm2.RCValue.Param(1)

@@ -12,11 +12,11 @@ import (
 func (t *TPM) nvDefineSpace(_ *call, in *tpm2.NVDefineSpace, _ *tpm2.NVDefineSpaceResponse) tpm2.RC {
 	pub := &in.PublicInfo
 	platform := in.AuthHandle == tpm2.RHPlatform
-	if platform && !pub.Attributes.Has(tpm2.NVPlatformCreate) {
-		return tpm2.RCAttributes.Handle(1)
-	}
 	if rc := checkIndex(pub, platform); rc != tpm2.RCSuccess {
 		return rc.Param(2)
+	}
+	if platform && !pub.Attributes.Has(tpm2.NVPlatformCreate) {
+		return tpm2.RCAttributes.Handle(1)
 	}
 	auth := crypt.Trim(in.Auth)
 	switch {
@@ -74,7 +74,7 @@ func checkIndex(pub *tpm2.TPMSNVPublic, platform bool) tpm2.RC {
 	case a.Has(tpm2.NVClearSTClear) && a.Type() == tpm2.NTCounter, // a counter never goes back
 		a.Has(tpm2.NVClearSTClear) && a.Has(tpm2.NVWriteDefine): // locked for ever, yet cleared
 		return tpm2.RCAttributes
-	case a.Has(tpm2.NVPlatformCreate) != platform:
+	case a.Has(tpm2.NVPlatformCreate) && !platform:
 		return tpm2.RCAttributes
 	case a.Has(tpm2.NVPolicyDelete) && (!platform || len(pub.AuthPolicy) == 0):
 		return tpm2.RCAttributes

@@ -139,11 +139,11 @@ func (t *TPM) policyAuthorizeNV(_ *call, in *tpm2.PolicyAuthorizeNV, _ *tpm2.Pol
 		digest := d.Bytes(n)
 		switch {
 		case d.RC() != tpm2.RCSuccess || n == 0:
-			return tpm2.RCInsufficient
+			return tpm2.RCHash
 		case alg != s.hash:
-			return tpm2.RCHash.Handle(2)
+			return tpm2.RCHash
 		case !bytes.Equal(digest, s.policy.digest):
-			return tpm2.RCValue.Handle(2)
+			return tpm2.RCValue
 		}
 	}
 	s.zeroDigest()

@@ -19,9 +19,8 @@ type sequence struct {
 	algs   []tpm2.AlgID
 	sums   []hash.Hash
 	states [][]byte // of sums, while the sequence is in a blob
-	fed    bool     // something was hashed
-	unsafe bool     // what was hashed began with TPM_GENERATED_VALUE
-	begun  []byte   // the first octets, until there are 4
+	fed    bool     // the first block was hashed …
+	unsafe bool     // … and it began with TPM_GENERATED_VALUE, or was too short to tell
 }
 
 type seqKind uint8
@@ -41,7 +40,6 @@ func walkSequence(c *coder, s *sequence) {
 	list(c, &s.states, 8, func(c *coder, b *[]byte) { c.bytes(b, 512) })
 	c.flag(&s.fed)
 	c.flag(&s.unsafe)
-	c.bytes(&s.begun, 4)
 }
 
 // save puts the digest states where walkSequence finds them.
@@ -89,11 +87,10 @@ func newSequence(kind seqKind, auth []byte, algs ...tpm2.AlgID) *sequence {
 
 // feed hashes more.
 func (s *sequence) feed(b []byte) {
-	if n := 4 - len(s.begun); n > 0 {
-		s.begun = append(s.begun, b[:min(n, len(b))]...)
-		s.unsafe = isGenerated(s.begun)
+	if !s.fed { // the first block decides (Part 3, 17.4)
+		s.unsafe = len(b) < 4 || isGenerated(b)
+		s.fed = true
 	}
-	s.fed = s.fed || len(b) > 0
 	for _, h := range s.sums {
 		h.Write(b)
 	}

@@ -32,7 +32,7 @@ func (t *TPM) startAuthSession(_ *call, in *tpm2.StartAuthSession, out *tpm2.Sta
 		}
 		var rc tpm2.RC
 		if salt, rc = key.decryptSecret("SECRET", in.EncryptedSalt); rc != tpm2.RCSuccess {
-			return rc.Param(2)
+			return tpm2.RCValue.Param(2) // whatever is wrong with it
 		}
 	}
 	n, rc := t.freeSession()

@@ -96,9 +96,6 @@ func (t *TPM) sign(_ *call, in *tpm2.Sign, out *tpm2.SignResponse) tpm2.RC {
 		return rc.Param(2)
 	}
 	alg := scheme.Details.Any.HashAlg
-	if len(in.Digest) != alg.DigestSize() {
-		return tpm2.RCSize.Param(1)
-	}
 	// A restricted key signs only what this TPM has hashed and found not to look
 	// like its own statements (Part 1, 24.5.5).
 	if o.pub.ObjectAttributes.Has(tpm2.Restricted) || len(in.Validation.Digest) != 0 {
@@ -106,6 +103,9 @@ func (t *TPM) sign(_ *call, in *tpm2.Sign, out *tpm2.SignResponse) tpm2.RC {
 		if in.Validation.Hierarchy == tpm2.RHNull || !bytesEqual(want.Digest, in.Validation.Digest) {
 			return tpm2.RCTicket.Param(3)
 		}
+	}
+	if len(in.Digest) != alg.DigestSize() {
+		return tpm2.RCSize.Param(1)
 	}
 	out.Signature, rc = o.signDigest(&scheme, in.Digest)
 	return rc.Handle(1)

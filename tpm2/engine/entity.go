@@ -28,6 +28,9 @@ func (t *TPM) checkEntity(h tpm2.Handle, typ tpm2.HandleType, n int) tpm2.RC {
 			return tpm2.RCHandle.Handle(n + 1)
 		}
 	case tpm2.HTTransient:
+		if h-tpm2.TransientFirst >= maxTransient { // no slot could have it
+			return tpm2.RCValue.Handle(n + 1)
+		}
 		if t.object(h) == nil {
 			return tpm2.RCReferenceH0 + tpm2.RC(n)
 		}

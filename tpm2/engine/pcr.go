@@ -74,6 +74,9 @@ func (t *TPM) startPCRs(saved []pcrBank, locality uint8) {
 			}
 		}
 	}
+	for n := range pcrs { // setting them changes them
+		t.pcrChanged(n)
+	}
 }
 
 func fill(b []byte, v byte) {

@@ -39,12 +39,17 @@ func checkParameters(typ tpm2.AlgID, p *tpm2.TPMUPublicParms) tpm2.RC {
 // data the caller supplies.
 func checkCreation(pub *tpm2.TPMTPublic, parent *object, given int) tpm2.RC {
 	a := pub.ObjectAttributes
+	asymmetric := pub.Type == tpm2.AlgRSA || pub.Type == tpm2.AlgECC
 	switch origin := a.Has(tpm2.SensitiveDataOrigin); {
+	case asymmetric && parent == nil: // data only makes it another key (Part 1, 24.3.3)
+		if !origin {
+			return tpm2.RCAttributes
+		}
 	case origin == (given != 0): // the data comes from the caller or from the TPM, and from one of them
 		return tpm2.RCAttributes
 	case pub.Type == tpm2.AlgKeyedHash && a&(tpm2.SignEncrypt|tpm2.Decrypt) == 0 && origin:
 		return tpm2.RCAttributes // a TPM does not think up data to seal
-	case (pub.Type == tpm2.AlgRSA || pub.Type == tpm2.AlgECC) && !origin:
+	case asymmetric && !origin:
 		return tpm2.RCAttributes
 	}
 	return checkPublic(pub, parent)
@@ -180,7 +185,7 @@ func checkKeyedHash(pub *tpm2.TPMTPublic, sign, decrypt, restricted bool) tpm2.R
 		if s.Scheme != tpm2.AlgHMAC {
 			return tpm2.RCScheme
 		}
-	case s.Scheme != tpm2.AlgXOR, s.Details.XOR.KDF == tpm2.AlgNull:
+	case s.Scheme != tpm2.AlgXOR:
 		return tpm2.RCScheme
 	case restricted && s.Details.XOR.KDF != tpm2.AlgKDF1SP800108:
 		return tpm2.RCScheme
