@@ -21,6 +21,17 @@ type Boot struct {
 	Kernel      []byte // vmlinuz, a PE image
 	Initrd      []byte // nil: no -initrd
 	CommandLine string // as given to -append; see [Boot.LoadOptions]
+
+	// Memory is the guest's memory in bytes, -m. It matters because QEMU
+	// writes into the kernel's header where it would put the initrd, and the
+	// header is measured: see [Boot.asLoaded].
+	Memory uint64
+	// Machine is "q35" or "pc"; empty is q35.
+	Machine string
+	// Untouched says that the loader hands the kernel over as it is on disk:
+	// QEMU does with SEV kernel hashes; shim, GRUB and firmware that read
+	// the file themselves always do.
+	Untouched bool
 }
 
 // Measured is the digests that such a boot extends, for some banks.
@@ -51,9 +62,13 @@ func (b *Boot) Measure(banks ...Alg) (*Measured, error) {
 	if i := strings.IndexFunc(b.CommandLine, func(r rune) bool { return r < ' ' || r > '~' }); i >= 0 {
 		return nil, fmt.Errorf("predicting the boot: the command line has a character at byte %d that is not printable ASCII", i)
 	}
+	kernel, err := b.asLoaded()
+	if err != nil {
+		return nil, fmt.Errorf("predicting the boot: %w", err)
+	}
 	m := &Measured{}
 	for _, a := range banks {
-		pe, err := PEHash(a, b.Kernel)
+		pe, err := PEHash(a, kernel)
 		if err != nil {
 			return nil, fmt.Errorf("predicting the boot: %w", err)
 		}

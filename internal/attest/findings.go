@@ -1,0 +1,249 @@
+package attest
+
+import "github.com/vouchsafe/vouchsafe/finding"
+
+// Findings is what an appraisal can report; docs/findings/attest.md has an entry for each.
+var Findings = finding.Catalog{
+	{
+		Code: "EVIDENCE_MALFORMED", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "The evidence cannot be read, so nothing was appraised.",
+			ZH: "无法读取证据，因此没有进行任何评估。",
+		},
+		Remedy: finding.Text{
+			EN: "Send the evidence again with the agent of this version (vouchsafe-agent attest).",
+			ZH: "用本版本的代理重新发送证据（vouchsafe-agent attest）。",
+		},
+	},
+	{
+		Code: "EVIDENCE_NOT_APPRAISED", Severity: finding.Info,
+		Meaning: finding.Text{
+			EN: "Evidence of this kind is not appraised yet. It neither helps nor harms.",
+			ZH: "目前还不评估这类证据。它既不加分也不减分。",
+		},
+		Remedy: finding.Text{
+			EN: "Nothing.",
+			ZH: "无需处理。",
+		},
+	},
+	{
+		Code: "HOST_UNATTESTED", Severity: finding.Warning,
+		Meaning: finding.Text{
+			EN: "The host of this vTPM has not been attested. What the vTPM says is the host's word: an honest host makes it true, a dishonest one can make it say anything.",
+			ZH: "该 vTPM 所在的宿主机未经证明。vTPM 所说的只是宿主机的一面之词：宿主机诚实则为真，不诚实则可以任意编造。",
+		},
+		Remedy: finding.Text{
+			EN: "Attest the host by its own TPM (vouchsafe host enroll), or accept it knowingly (--accept-unattested-host).",
+			ZH: "用宿主机自己的 TPM 证明它（vouchsafe host enroll），或在知情的前提下接受（--accept-unattested-host）。",
+		},
+	},
+	{
+		Code: "QUOTE_MISSING", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "There is no quote, and without one nothing is signed.",
+			ZH: "没有 quote，因此没有任何内容是经过签名的。",
+		},
+		Remedy: finding.Text{
+			EN: "Run vouchsafe-agent attest in the guest; check that it reaches /dev/tpmrm0.",
+			ZH: "在虚拟机中运行 vouchsafe-agent attest；检查它能否访问 /dev/tpmrm0。",
+		},
+	},
+	{
+		Code: "QUOTE_MALFORMED", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "The quote is not what TPM2_Quote returns.",
+			ZH: "该 quote 不是 TPM2_Quote 的返回内容。",
+		},
+		Remedy: finding.Text{
+			EN: "Send attestation and signature exactly as the TPM returned them, for one bank.",
+			ZH: "原样发送 TPM 返回的证明与签名，且只含一个组。",
+		},
+	},
+	{
+		Code: "QUOTE_SIGNATURE_INVALID", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "The quote was not signed by the attestation key recorded for this VM: it is another VM's, or was changed on its way.",
+			ZH: "该 quote 不是由为此虚拟机登记的证明密钥签名的：它属于另一台虚拟机，或在途中被改过。",
+		},
+		Remedy: finding.Text{
+			EN: "Compare the AK's name in the guest (tpm2_readpublic) with vouchsafe vm show; if the VM was made anew, enrol it again.",
+			ZH: "比较虚拟机中 AK 的名称（tpm2_readpublic）与 vouchsafe vm show；若虚拟机是重建的，请重新登记。",
+		},
+	},
+	{
+		Code: "QUOTE_NOT_FRESH", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "The quote does not sign the data of this admission: it is an old one, or was made for another VM, purpose, key or connection.",
+			ZH: "该 quote 签名的不是本次准入的数据：它是旧的，或是为另一台虚拟机、另一用途、另一密钥或另一连接生成的。",
+		},
+		Remedy: finding.Text{
+			EN: "Ask for a new nonce and quote again; if the agent did just that, somebody replays.",
+			ZH: "重新请求随机数并再次 quote；若代理刚刚就是这样做的，则有人在重放。",
+		},
+	},
+	{
+		Code: "QUOTE_BANK_WEAK", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "The quote is over a bank that proves too little: SHA-1 has collisions.",
+			ZH: "该 quote 针对的组证明力太弱：SHA-1 存在碰撞。",
+		},
+		Remedy: finding.Text{
+			EN: "Quote the SHA-256 bank; switch it on if the vTPM has none (tpm2_pcrallocate sha256:all).",
+			ZH: "对 SHA-256 组做 quote；若 vTPM 没有该组，请启用（tpm2_pcrallocate sha256:all）。",
+		},
+	},
+	{
+		Code: "QUOTE_PCRS_MISSING", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "The quote leaves out PCRs {0}, which the reference values name.",
+			ZH: "该 quote 缺少参考值中列出的 PCR {0}。",
+		},
+		Remedy: finding.Text{
+			EN: "Quote all PCRs of the policy, in its bank (vouchsafe policy show).",
+			ZH: "对策略中的全部 PCR 做 quote，并使用策略指定的组（vouchsafe policy show）。",
+		},
+	},
+	{
+		Code: "PCR_VALUES_UNSIGNED", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "The PCR values beside the quote are not those that it signs.",
+			ZH: "与 quote 一同发送的 PCR 值不是它所签名的值。",
+		},
+		Remedy: finding.Text{
+			EN: "Read the PCRs right before the quote and repeat both if a PCR moved in between.",
+			ZH: "在 quote 之前立即读取 PCR；若其间 PCR 有变化，两者都重做。",
+		},
+	},
+	{
+		Code: "EVENT_LOG_MISSING", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "There is no event log, so nobody knows what the PCR values stand for.",
+			ZH: "没有事件日志，因此无法知道 PCR 值代表什么。",
+		},
+		Remedy: finding.Text{
+			EN: "Send /sys/kernel/security/tpm0/binary_bios_measurements; mount securityfs first if it is not there.",
+			ZH: "发送 /sys/kernel/security/tpm0/binary_bios_measurements；若不存在，请先挂载 securityfs。",
+		},
+	},
+	{
+		Code: "EVENT_LOG_UNREADABLE", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "The event log is not one, or has no digests of the quoted bank.",
+			ZH: "该事件日志无法解析，或没有所 quote 的组的摘要。",
+		},
+		Remedy: finding.Text{
+			EN: "Look at it with vouchsafe eventlog show FILE.",
+			ZH: "用 vouchsafe eventlog show FILE 查看。",
+		},
+	},
+	{
+		Code: "IMA_LOG_UNREADABLE", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "The IMA list is not one, or an entry's text was changed.",
+			ZH: "该 IMA 列表无法解析，或某个条目的文本被改过。",
+		},
+		Remedy: finding.Text{
+			EN: "Send /sys/kernel/security/ima/binary_runtime_measurements unchanged.",
+			ZH: "原样发送 /sys/kernel/security/ima/binary_runtime_measurements。",
+		},
+	},
+	{
+		Code: "EVENT_LOG_MISMATCH", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "The log does not lead to the quoted value of PCR {0}: something was extended that is not in the log, or the log was changed.",
+			ZH: "按日志重放得不到所 quote 的 PCR {0} 的值：有扩展未写入日志，或日志被改过。",
+		},
+		Remedy: finding.Text{
+			EN: "Boot the VM again. If it stays, find what extends PCR {0} without logging; it is not the approved boot.",
+			ZH: "重新启动虚拟机。若仍如此，找出谁扩展了 PCR {0} 却不记日志；这不是被批准的启动。",
+		},
+	},
+	{
+		Code: "EVENT_DIGEST_MISMATCH", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "Event {0} must carry the hash of its own data and does not: the log's text was changed.",
+			ZH: "事件 {0} 的摘要必须是其数据的哈希，但不是：日志的文本被改过。",
+		},
+		Remedy: finding.Text{
+			EN: "Send the log as the kernel gives it. If it is, treat the VM as tampered with.",
+			ZH: "原样发送内核给出的日志。若已是原样，按被篡改处理。",
+		},
+	},
+	{
+		Code: "BOOT_DIFFERS", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "The VM did not boot what was approved.",
+			ZH: "虚拟机启动的内容不是被批准的。",
+		},
+		Remedy: finding.Text{
+			EN: "If the change was meant, approve it: vouchsafe policy propose --kernel … --initrd … --cmdline …. If not, do not give this VM anything.",
+			ZH: "若变更是有意的，请批准它：vouchsafe policy propose --kernel … --initrd … --cmdline …。否则不要给该虚拟机任何东西。",
+		},
+	},
+	{
+		Code: "REFERENCE_MISSING", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "No approved reference values exist for this VM, so any boot would do.",
+			ZH: "该虚拟机没有已批准的参考值，那样任何启动都能通过。",
+		},
+		Remedy: finding.Text{
+			EN: "Boot the VM once as it should be and enrol that: vouchsafe policy enroll VM.",
+			ZH: "让虚拟机以应有的方式启动一次并登记：vouchsafe policy enroll VM。",
+		},
+	},
+	{
+		Code: "REFERENCE_NOT_YET_VALID", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "The reference values for this VM are approved for later.",
+			ZH: "该虚拟机的参考值要到以后才生效。",
+		},
+		Remedy: finding.Text{
+			EN: "Wait, or approve a set that is valid now. Check the service's clock (vouchsafe doctor).",
+			ZH: "等待，或批准一个现在有效的集合。检查服务的时钟（vouchsafe doctor）。",
+		},
+	},
+	{
+		Code: "REFERENCES_TOO_MANY", Severity: finding.Warning,
+		Meaning: finding.Text{
+			EN: "The policy has more approved sets than one appraisal looks at: a boot that fits a later one is refused.",
+			ZH: "策略的已批准集合多于一次评估所查看的数量：符合后面集合的启动会被拒绝。",
+		},
+		Remedy: finding.Text{
+			EN: "Withdraw sets of kernels that nobody boots any more (vouchsafe policy withdraw).",
+			ZH: "撤回已无人使用的内核的集合（vouchsafe policy withdraw）。",
+		},
+	},
+	{
+		Code: "TPM_ROLLED_BACK", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "The vTPM has counted fewer resets than its manager saw: an old copy of its state is running.",
+			ZH: "vTPM 的复位计数少于其管理者所见：正在运行的是旧的状态副本。",
+		},
+		Remedy: finding.Text{
+			EN: "Stop the VM, find who restored the state file, and open the current one with a new lease.",
+			ZH: "停止该虚拟机，查明是谁恢复了状态文件，并用新租约打开当前状态。",
+		},
+	},
+	{
+		Code: "TPM_RESET_UNSEEN", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "The vTPM has counted resets that its manager did not see: it ran somewhere else in between.",
+			ZH: "vTPM 计到了其管理者没有看到的复位：它其间在别处运行过。",
+		},
+		Remedy: finding.Text{
+			EN: "Find the other copy of the state (another host, a snapshot) before this VM gets anything.",
+			ZH: "在给该虚拟机任何东西之前，找到状态的另一份副本（另一台宿主机或快照）。",
+		},
+	},
+	{
+		Code: "CERTIFIED_KEY_INVALID", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "A key that the guest presents is not certified by the TPM which quoted, for this admission.",
+			ZH: "虚拟机出示的密钥没有由做 quote 的 TPM 为本次准入认证。",
+		},
+		Remedy: finding.Text{
+			EN: "Certify the key with the same AK and the same qualifying data, after creating it in the vTPM.",
+			ZH: "在 vTPM 中创建密钥之后，用同一 AK 和同一 qualifying data 认证它。",
+		},
+	},
+}
