@@ -59,8 +59,9 @@ var bans = map[string][]string{
 	"tpm2/engine": {"net", "os", "log/slog", "database/sql"},
 	"tpm2":        {"net", "os", "log/slog", "database/sql"},
 	// Anyone can embed them.
-	"chain":  {"net", "net/http", "os"},
-	"modsig": {"net", "net/http", "os"},
+	"chain":    {"net", "net/http", "os"},
+	"modsig":   {"net", "net/http", "os"},
+	"eventlog": {"net", "net/http", "os"},
 	// It lives in an initramfs.
 	"cmd/vouchsafe-agent": {"database/sql", module + "/internal/store", module + "/internal/ca", module + "/internal/keyring"},
 }
