@@ -215,14 +215,21 @@ func (l *Log) Measures() Coverage {
 	return c
 }
 
-// ComparePCRs reports every PCR of got whose value the replayed bank does not have.
-func ComparePCRs(replayed *Bank, got map[int][]byte) []finding.Finding {
+// ComparePCRs reports every PCR whose value in got the replayed banks do not
+// have, once for all banks in which it differs.
+func ComparePCRs(replayed []*Bank, got map[Alg]map[int][]byte) []finding.Finding {
 	var out []finding.Finding
-	for pcr := range replayed.PCR {
-		v, ok := got[pcr]
-		if ok && !slices.Equal(v, replayed.PCR[pcr]) {
-			out = append(out, Findings.New("EVENT_LOG_MISMATCH", fmt.Sprintf("PCR %d (%v)", pcr, replayed.Alg),
-				fmt.Sprintf("the log leads to %s, the TPM has %s", short(replayed.PCR[pcr]), short(v)), fmt.Sprint(pcr)))
+	for pcr := 0; pcr <= MaxPCR; pcr++ {
+		var banks, evidence []string
+		for _, b := range replayed {
+			if v, ok := got[b.Alg][pcr]; ok && !slices.Equal(v, b.PCR[pcr]) {
+				banks = append(banks, b.Alg.String())
+				evidence = append(evidence, fmt.Sprintf("%v: the log leads to %s, the TPM has %s", b.Alg, short(b.PCR[pcr]), short(v)))
+			}
+		}
+		if len(banks) > 0 {
+			out = append(out, Findings.New("EVENT_LOG_MISMATCH", fmt.Sprintf("PCR %d (%s)", pcr, strings.Join(banks, ", ")),
+				strings.Join(evidence, "; "), fmt.Sprint(pcr)))
 		}
 	}
 	return out

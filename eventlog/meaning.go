@@ -23,10 +23,10 @@ func (e *Event) Meaning() finding.Text {
 			return finding.Text{EN: "an option ROM of a device", ZH: "某个设备的 option ROM"}
 		}
 	case EVEFIVariableDriver, EVEFIVariableBoot, EVEFIVariableBoot2, EVEFIVariableAuthority:
-		if v, err := decodeVariable(e.Data); err == nil {
-			if t, ok := variableMeanings[v.name]; ok {
-				return t
-			}
+		v, err := decodeVariable(e.Data)
+		// As an authority, db is not the database but the entry in it that fitted.
+		if t, ok := variableMeanings[v.name]; ok && err == nil && (e.Type != EVEFIVariableAuthority || v.name != "db") {
+			return t
 		}
 	case EVIPL:
 		return iplMeaning(e)

@@ -9,13 +9,13 @@ import (
 
 // SyntaxError says where a log stops making sense.
 type SyntaxError struct {
-	Event  int // the event's number, -1 when it is about the whole log
+	Event  int // the event's number; 0 and -1: it is no log at all
 	Offset int // where that event begins, in bytes
 	Reason string
 }
 
 func (e *SyntaxError) Error() string {
-	if e.Event < 0 {
+	if e.Event <= 0 {
 		return "not an event log: " + e.Reason
 	}
 	return fmt.Sprintf("event %d at byte %d: %s", e.Event, e.Offset, e.Reason)

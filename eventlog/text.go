@@ -22,7 +22,7 @@ func (e *Event) text() string {
 		}
 	case EVEFIBootServicesApp, EVEFIBootServicesDriver, EVEFIRuntimeDriver:
 		if m, err := decodeImage(e.Data); err == nil {
-			return fmt.Sprintf("%s (%d bytes)", devicePath(m.path), m.length)
+			return strings.TrimSpace(fmt.Sprintf("%s (%d bytes)", devicePath(m.path), m.length))
 		}
 	case EVEFIFirmwareBlob, EVEFIFirmwareBlob2:
 		if name, base, n, err := decodeBlob(e.Type, e.Data); err == nil {
@@ -103,7 +103,7 @@ func printable(s string) string {
 			break
 		}
 		switch {
-		case r == '\\' || r == utf8.RuneError || !unicode.IsPrint(r):
+		case r == utf8.RuneError || !unicode.IsPrint(r):
 			fmt.Fprintf(&b, "\\u{%x}", r)
 		default:
 			b.WriteRune(r)

@@ -41,6 +41,7 @@ func newRoot(a *app) *cobra.Command {
 	root.AddCommand(
 		newDemoCommand(a),
 		newVTPMCommand(a),
+		newEventlogCommand(a),
 		newVersionCommand(a),
 		newManCommand(a),
 	)
