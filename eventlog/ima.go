@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"strings"
 )
 
@@ -25,23 +26,41 @@ type IMAEntry struct {
 // "ToMToU" and "open writers").
 func (e *IMAEntry) Violation() bool { return len(bytes.Trim(e.SHA1, "\x00")) == 0 }
 
-// ParseIMA reads /sys/kernel/security/ima/binary_runtime_measurements of a
-// little-endian machine. The entries keep pointing into data.
-func ParseIMA(data []byte) ([]IMAEntry, error) {
-	if len(data) > MaxIMASize {
-		return nil, &SyntaxError{-1, 0, fmt.Sprintf("%d bytes; the limit is %d", len(data), MaxIMASize)}
+// EachIMA reads /sys/kernel/security/ima/binary_runtime_measurements of a
+// little-endian machine, entry by entry; it ends after the first error, a
+// [*SyntaxError]. The entries point into data.
+func EachIMA(data []byte) iter.Seq2[*IMAEntry, error] {
+	return func(yield func(*IMAEntry, error) bool) {
+		if len(data) > MaxIMASize {
+			yield(nil, &SyntaxError{-1, 0, fmt.Sprintf("%d bytes; the limit is %d", len(data), MaxIMASize)})
+			return
+		}
+		for off, i := 0, 0; off < len(data); i++ {
+			if i == MaxIMAEntries {
+				yield(nil, &SyntaxError{i, off, fmt.Sprintf("more than %d entries", MaxIMAEntries)})
+				return
+			}
+			e, n, reason := imaEntry(data[off:])
+			if reason != "" {
+				yield(nil, &SyntaxError{i, off, reason})
+				return
+			}
+			if !yield(&e, nil) {
+				return
+			}
+			off += n
+		}
 	}
+}
+
+// ParseIMA reads the whole list.
+func ParseIMA(data []byte) ([]IMAEntry, error) {
 	var out []IMAEntry
-	for off := 0; off < len(data); {
-		if len(out) == MaxIMAEntries {
-			return nil, &SyntaxError{len(out), off, fmt.Sprintf("more than %d entries", MaxIMAEntries)}
+	for e, err := range EachIMA(data) {
+		if err != nil {
+			return nil, err
 		}
-		e, n, reason := imaEntry(data[off:])
-		if reason != "" {
-			return nil, &SyntaxError{len(out), off, reason}
-		}
-		out = append(out, e)
-		off += n
+		out = append(out, *e)
 	}
 	return out, nil
 }

@@ -206,35 +206,36 @@ func (a *appraisal) bank(ev Evidence) *eventlog.Bank {
 	if !ok {
 		return b
 	}
-	entries, err := eventlog.ParseIMA(item)
-	if err == nil {
-		err = a.replayIMA(b, entries)
-	}
-	if err != nil {
+	if err := a.replayIMA(b, item); err != nil {
 		a.find("IMA_LOG_UNREADABLE", err.Error())
 		return nil
 	}
 	return b
 }
 
-// replayIMA extends the list's entries, and takes as much of the list as leads
-// to the quoted PCR 10: the guest went on measuring between quote and reading.
-func (a *appraisal) replayIMA(b *eventlog.Bank, entries []eventlog.IMAEntry) error {
+// replayIMA extends the list's entries, as many as lead to the quoted PCR 10:
+// the guest went on measuring between quote and reading. What follows is not
+// looked at.
+func (a *appraisal) replayIMA(b *eventlog.Bank, list []byte) error {
 	const pcr = 10
 	quoted, known := a.q.values[pcr]
-	for i := range entries {
-		if known && entries[i].PCR == pcr && bytes.Equal(b.PCR[pcr], quoted) {
-			entries = entries[:i]
+	n := 0
+	for e, err := range eventlog.EachIMA(list) {
+		if err != nil {
+			return err
+		}
+		if known && bytes.Equal(b.PCR[pcr], quoted) {
 			break
 		}
-		if err := entries[i].Extend(b, false); err != nil {
-			return fmt.Errorf("entry %d: %v", i, err)
+		if err := e.Extend(b, false); err != nil {
+			return fmt.Errorf("entry %d: %v", n, err)
 		}
+		n++
 	}
 	if a.res.Boot == nil {
 		a.res.Boot = &Boot{}
 	}
-	a.res.Boot.IMAEntries = len(entries)
+	a.res.Boot.IMAEntries = n
 	return nil
 }
 

@@ -16,8 +16,12 @@ type Binding struct {
 	Purpose   string   // "admission", "renewal", "host"
 	AKName    []byte   //
 	Certified [][]byte // Names of the certified keys, in the order of the evidence
-	Exporter  []byte   // of the TLS connection (RFC 5705), label in docs/formats/evidence.md
+	Exporter  []byte   // of the TLS connection, see [ExporterLabel]
 }
+
+// ExporterLabel is the label under which both ends take 32 bytes, without
+// context, from the TLS 1.3 connection of the admission (RFC 8446, section 7.5).
+const ExporterLabel = "EXPORTER-vouchsafe-admission-1"
 
 // bindingLabel separates this use of SHA-256 from all others.
 const bindingLabel = "vouchsafe qualifying data 1"

@@ -127,7 +127,7 @@ func TestHostileEvidenceIsBounded(t *testing.T) {
 		{"a huge event", huge.Encode(), nil, 16 << 20},
 		{"beyond the limit", make([]byte, eventlog.MaxSize+1), nil, 1 << 20},
 		{"digest counts that lie", append(log[:73:73], 9, 0, 0, 0, 4, 0, 0, 0, 255, 255, 255, 255), nil, 1 << 20},
-		{"many IMA entries", log, ima, 160 << 20},
+		{"many IMA entries", log, ima, 80 << 20},
 		{"IMA beyond the limit", log, make([]byte, eventlog.MaxIMASize), 1 << 20},
 	} {
 		ev := d.evidence(tt.log, exp.Qualifying)
@@ -268,5 +268,28 @@ func BenchmarkAppraise(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "appraisals/s")
 		})
+	}
+}
+
+// BenchmarkHostile is the most expensive evidence that a good quote can carry.
+func BenchmarkHostile(b *testing.B) {
+	log := capture(b, "ovmf-direct")
+	d := newDevice(b, log, "ecc")
+	exp := expect(d)
+	refs := []*ReferenceValues{references(b, 1, log)}
+	l, err := eventlog.New(eventlog.SHA256)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for range eventlog.MaxEvents - 1 {
+		l.Add(9, eventlog.EVEFIAction, []byte("a"), make([]byte, 200))
+	}
+	ima := bytes.Repeat(append(append(make([]byte, 24), 1, 0, 0, 0, 'x'), 0, 0, 0, 0), eventlog.MaxIMAEntries)
+	ev := append(d.evidence(l.Encode(), exp.Qualifying), Item{IMALog, ima})
+	b.ReportAllocs()
+	for b.Loop() {
+		if res := Appraise(ev, exp, refs); res.Status != Contraindicated {
+			b.Fatal(codes(res))
+		}
 	}
 }

@@ -198,3 +198,11 @@ func TestEAR(t *testing.T) {
 		t.Errorf("%s", raw)
 	}
 }
+
+// The vector of docs/formats/evidence.md.
+func TestBindingVector(t *testing.T) {
+	b := Binding{[]byte("n"), "t", "v", "p", []byte("a"), [][]byte{[]byte("k")}, []byte("e")}
+	if got, want := hex.EncodeToString(b.Digest()), "eedadd7dcb0f10335b7c53026dba07fb83a6cbb99b92790cdbbc265ba6e2764a"; got != want {
+		t.Errorf("digest %s, want %s", got, want)
+	}
+}
