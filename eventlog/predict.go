@@ -83,8 +83,10 @@ func (b *Boot) Measure(banks ...Alg) (*Measured, error) {
 
 // Predict returns the log of a boot that differs from golden, a log that this
 // firmware really made, in nothing but kernel, initrd and command line. Replay
-// it for the PCR values of all banks of the log. It refuses a golden log that
-// is not of a direct boot: of any other nobody can say what would change.
+// it for the PCR values of all banks of the log. The golden boot must have had the
+// same machine type and memory size: OVMF's PCR 0 depends on them, by what its PEI
+// volume wrote into itself before it was measured. Predict refuses a golden log
+// that is not of a direct boot: of any other nobody can say what would change.
 func (m *Measured) Predict(golden *Log) (*Log, error) {
 	if !golden.Agile {
 		return nil, errors.New("predicting from the golden log: it is a SHA-1 log; boot with OVMF and take that log")

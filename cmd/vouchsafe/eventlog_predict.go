@@ -21,8 +21,9 @@ func newEventlogPredictCommand(a *app) *cobra.Command {
 -initrd and -append.
 
 With GOLDEN, the log of a boot of the same VM, all its PCRs are computed, for a
-boot that differs in nothing but kernel, initrd and command line. Without it only
-PCR 4 and 9 are, which do not depend on the firmware's build.
+boot that differs in nothing but kernel, initrd and command line: with another
+machine type or memory size OVMF's PCR 0 is another one, which nobody can compute.
+Without GOLDEN only PCR 4 and 9 are, which do not depend on the firmware's build.
 
 The command line is measured as SHA-256 of UTF-16LE with a NUL, and OVMF appends
 " initrd=initrd" to it when there is an initrd: give it as you give it to -append.
