@@ -228,21 +228,21 @@ func TestAppraise(t *testing.T) {
 			ev[2].Data = bytes.Replace(ev[2].Data, []byte("Exit Boot Services Invocation"), []byte("Exit Boot Services Invocatiom"), 1)
 			return ev
 		}, "EVENT_DIGEST_MISMATCH"},
-		{"unlogged extend", func(d *device, ev Evidence, exp *Expected) Evidence {
+		{"unlogged extend", func(d *device, _ Evidence, exp *Expected) Evidence {
 			d.extend(9, "x")
 			return d.evidence(log, exp.Qualifying)
 		}, "EVENT_LOG_MISMATCH BOOT_DIFFERS"},
-		{"unlogged extend, values not sent", func(d *device, ev Evidence, exp *Expected) Evidence {
+		{"unlogged extend, values not sent", func(d *device, _ Evidence, exp *Expected) Evidence {
 			d.extend(9, "x")
-			ev = d.evidence(log, exp.Qualifying)
+			ev := d.evidence(log, exp.Qualifying)
 			return Evidence{ev[0], ev[2]}
 		}, "EVENT_LOG_MISMATCH"},
-		{"other boot", func(d *device, ev Evidence, exp *Expected) Evidence {
+		{"other boot", func(_ *device, _ Evidence, exp *Expected) Evidence {
 			d2 := newDevice(t, capture(t, "ovmf-direct-changed"), "ecc")
 			exp.Key = d2.key
 			return d2.evidence(capture(t, "ovmf-direct-changed"), exp.Qualifying)
 		}, "BOOT_DIFFERS"},
-		{"other boot with the good log", func(d *device, ev Evidence, exp *Expected) Evidence {
+		{"other boot with the good log", func(_ *device, _ Evidence, exp *Expected) Evidence {
 			d2 := newDevice(t, capture(t, "ovmf-direct-changed"), "ecc")
 			exp.Key = d2.key
 			return d2.evidence(log, exp.Qualifying)

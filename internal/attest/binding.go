@@ -17,6 +17,7 @@ type Binding struct {
 	AKName    []byte   //
 	Certified [][]byte // Names of the certified keys, in the order of the evidence
 	Exporter  []byte   // of the TLS connection, see [ExporterLabel]
+	Covers    []byte   // what else the quote vouches for: of a host, the root over its vTPMs; empty for a VM
 }
 
 // ExporterLabel is the label under which both ends take 32 bytes, without
@@ -46,5 +47,6 @@ func (b *Binding) Digest() []byte {
 		field(name)
 	}
 	field(b.Exporter)
+	field(b.Covers)
 	return h.Sum(nil)
 }

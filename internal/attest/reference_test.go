@@ -147,7 +147,7 @@ func TestApprovalIsWhatTheTPMComputes(t *testing.T) {
 }
 
 func TestBindingSeparatesEverything(t *testing.T) {
-	base := Binding{[]byte("nonce"), "acme", "web1", "admission", []byte("name"), [][]byte{[]byte("k1")}, []byte("exporter")}
+	base := Binding{[]byte("nonce"), "acme", "web1", "admission", []byte("name"), [][]byte{[]byte("k1")}, []byte("exporter"), nil}
 	seen := map[string]string{hex.EncodeToString(base.Digest()): "base"}
 	for name, change := range map[string]func(b *Binding){
 		"nonce":               func(b *Binding) { b.Nonce = []byte("nonce2") },
@@ -158,6 +158,7 @@ func TestBindingSeparatesEverything(t *testing.T) {
 		"AK":                  func(b *Binding) { b.AKName = []byte("name2") },
 		"no certified key":    func(b *Binding) { b.Certified = nil },
 		"two certified keys":  func(b *Binding) { b.Certified = [][]byte{[]byte("k1"), []byte("k1")} },
+		"covers":              func(b *Binding) { b.Covers = []byte("root") },
 		"exporter":            func(b *Binding) { b.Exporter = nil },
 	} {
 		b := base
@@ -201,8 +202,8 @@ func TestEAR(t *testing.T) {
 
 // The vector of docs/formats/evidence.md.
 func TestBindingVector(t *testing.T) {
-	b := Binding{[]byte("n"), "t", "v", "p", []byte("a"), [][]byte{[]byte("k")}, []byte("e")}
-	if got, want := hex.EncodeToString(b.Digest()), "eedadd7dcb0f10335b7c53026dba07fb83a6cbb99b92790cdbbc265ba6e2764a"; got != want {
+	b := Binding{[]byte("n"), "t", "v", "p", []byte("a"), [][]byte{[]byte("k")}, []byte("e"), nil}
+	if got, want := hex.EncodeToString(b.Digest()), "e756e0fa8d269b74cc18b088ec802773db6f3a70e5b040165931e8bc686865e1"; got != want {
 		t.Errorf("digest %s, want %s", got, want)
 	}
 }
