@@ -18,8 +18,8 @@ type Expected struct {
 	Tenant     string // the references must be of this tenant …
 	Policy     string // … and of this policy
 	Key        *Key   // the AK recorded when this VM's vTPM proved that it holds it
-	Qualifying []byte // extraData; see [Binding.Digest]
-	Tier       Tier   // what the host has earned
+	Qualifying []byte // extraData, never empty; see [Binding.Digest]
+	Tier       Tier   // what the host has earned; anything unknown is Unattested
 	Now        time.Time
 
 	// Counters is what the manager of the vTPM saw; nil when nobody counts.
@@ -63,8 +63,8 @@ func (a *appraisal) run(ev Evidence, refs []*ReferenceValues) {
 		a.find("EVIDENCE_MALFORMED", err.Error())
 		return
 	}
-	if a.exp.Tier == Unattested {
-		a.find("HOST_UNATTESTED", "tier "+string(a.exp.Tier))
+	if a.res.Tier == Unattested {
+		a.find("HOST_UNATTESTED", "tier "+string(a.res.Tier))
 	}
 	// 1. The quote: by the recorded key, for this admission.
 	if !a.quote(ev) {
@@ -105,7 +105,7 @@ func (a *appraisal) quote(ev Evidence) bool {
 	case err != nil:
 		a.find("QUOTE_MALFORMED", err.Error())
 		return false
-	case !bytes.Equal(q.attest.ExtraData, a.exp.Qualifying):
+	case len(a.exp.Qualifying) == 0, !bytes.Equal(q.attest.ExtraData, a.exp.Qualifying):
 		a.find("QUOTE_NOT_FRESH", fmt.Sprintf("it signs %s, this admission asked for %s", short(q.attest.ExtraData), short(a.exp.Qualifying)))
 		a.res.Vector.InstanceIdentity = cryptoFailed
 		return false

@@ -217,6 +217,11 @@ func TestAppraise(t *testing.T) {
 		{"two quotes", func(d *device, ev Evidence, _ *Expected) Evidence { return append(ev, ev[0]) }, "EVIDENCE_MALFORMED"},
 		{"quote cut", func(d *device, ev Evidence, _ *Expected) Evidence { ev[0].Data = ev[0].Data[:40]; return ev }, "QUOTE_MALFORMED"},
 		{"another nonce", func(d *device, ev Evidence, exp *Expected) Evidence { exp.Qualifying = []byte("later"); return ev }, "QUOTE_NOT_FRESH"},
+		{"no qualifying data at all", func(d *device, _ Evidence, exp *Expected) Evidence {
+			exp.Qualifying = nil
+			return d.evidence(log, nil)
+		}, "QUOTE_NOT_FRESH"},
+		{"a tier that nobody knows", func(d *device, ev Evidence, exp *Expected) Evidence { exp.Tier = "gold"; return ev }, "HOST_UNATTESTED"},
 		{"another VM's key", func(d *device, ev Evidence, exp *Expected) Evidence {
 			exp.Key = newDevice(t, log, "ecc").key
 			return ev

@@ -280,3 +280,33 @@ func TestTheTPMAndTheServiceAgree(t *testing.T) {
 		})
 	}
 }
+
+// TestOurTPMCertifiesKeys: a key in the null hierarchy is recognised as one.
+func TestOurTPMCertifiesKeys(t *testing.T) {
+	log := capture(t, "ovmf-direct")
+	m := &machine{t: t}
+	m.boot(log)
+	exp := Expected{Subject: "web1", Tenant: "acme", Policy: "web", Key: m.key, Tier: TPMAttested, Now: now, Qualifying: []byte("q")}
+	ev := m.evidence(log, exp.Qualifying)
+	for _, hierarchy := range []tpm2.Handle{tpm2.RHNull, tpm2.RHOwner} {
+		pub := tpm2.TPMTPublic{Type: tpm2.AlgECC, NameAlg: tpm2.AlgSHA256,
+			ObjectAttributes: tpm2.FixedTPM | tpm2.FixedParent | tpm2.SensitiveDataOrigin | tpm2.UserWithAuth | tpm2.Decrypt}
+		p := &pub.Parameters.ECCDetail
+		p.Symmetric.Algorithm, p.Scheme.Scheme, p.KDF.Scheme, p.CurveID = tpm2.AlgNull, tpm2.AlgNull, tpm2.AlgNull, tpm2.ECCNISTP256
+		var key tpm2.CreatePrimaryResponse
+		m.ok(&tpm2.CreatePrimary{PrimaryHandle: hierarchy, InPublic: pub}, &key)
+		var r tpm2.CertifyResponse
+		m.ok(&tpm2.Certify{ObjectHandle: key.ObjectHandle, SignHandle: m.ak, QualifyingData: exp.Qualifying, InScheme: tpm2.TPMTSigScheme{Scheme: tpm2.AlgNull}}, &r)
+		e := tpm2.NewEncoder(nil)
+		e.Buf(tpm2.Marshal(&key.OutPublic))
+		r.EncodeParameters(e)
+		res := Appraise(append(slices.Clone(ev), Item{TPMCertify, e.Out()}), exp, []*ReferenceValues{references(t, 1, log)})
+		if len(res.Certified) != 1 || res.Status != Affirming {
+			t.Fatalf("%v: %s", hierarchy, codes(res))
+		}
+		if c := res.Certified[0]; !bytes.Equal(c.Name, key.Name) || c.Primary != hierarchy {
+			t.Errorf("primary of %#x, want %#x", c.Primary, hierarchy)
+		}
+		m.ok(&tpm2.FlushContext{FlushHandle: key.ObjectHandle}, nil)
+	}
+}

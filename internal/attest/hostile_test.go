@@ -15,7 +15,7 @@ import (
 
 // storageKey is the public area of a key that the TPM certifies.
 func storageKey(d *device, unique byte) []byte {
-	area := &tpm2.TPMTPublic{Type: tpm2.AlgECC, NameAlg: tpm2.AlgSHA256, ObjectAttributes: tpm2.FixedTPM | tpm2.SignEncrypt}
+	area := &tpm2.TPMTPublic{Type: tpm2.AlgECC, NameAlg: tpm2.AlgSHA256, ObjectAttributes: tpm2.FixedTPM | tpm2.FixedParent | tpm2.SensitiveDataOrigin | tpm2.SignEncrypt}
 	p := &area.Parameters.ECCDetail
 	p.Symmetric.Algorithm, p.KDF.Scheme, p.Scheme.Scheme, p.CurveID = tpm2.AlgNull, tpm2.AlgNull, tpm2.AlgNull, tpm2.ECCNISTP256
 	area.Unique.ECC = tpm2.TPMSECCPoint{X: []byte{unique}, Y: []byte{2}}
@@ -43,6 +43,16 @@ func TestCertifiedKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var area tpm2.TPMTPublic
+	if err := tpm2.Unmarshal(public, &area); err != nil {
+		t.Fatal(err)
+	}
+	area.ObjectAttributes &^= tpm2.FixedTPM
+	loose := tpm2.Marshal(&area)
+	looseName, err := Name(loose)
+	if err != nil {
+		t.Fatal(err)
+	}
 	quote := d.evidence(log, exp.Qualifying)
 	stranger := newDevice(t, log, "ecc")
 	for _, tt := range []struct {
@@ -51,6 +61,7 @@ func TestCertifiedKeys(t *testing.T) {
 		good bool
 	}{
 		{"good", d.certify(public, name, exp.Qualifying), true},
+		{"a key that may leave the TPM", d.certify(loose, looseName, exp.Qualifying), false},
 		{"another key beside it", d.certify(public, other, exp.Qualifying), false},
 		{"another admission", d.certify(public, name, []byte("earlier")), false},
 		{"another TPM", stranger.certify(public, name, exp.Qualifying), false},

@@ -2,6 +2,7 @@ package attest
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -66,10 +67,15 @@ func (q *quote) accept(k *Key, values []byte) error {
 type Certified struct {
 	Name   []byte // its Name, by which the qualifying data knows it
 	Public []byte // its TPMT_PUBLIC, for the certificate or for encrypting to it
+	// Primary is the hierarchy of which it is a primary key, 0 when it is none.
+	// One of tpm2.RHNull is gone after the next TPM Reset: what is encrypted to
+	// it opens in this boot alone.
+	Primary tpm2.Handle
 }
 
 // readCertify verifies a TPMCertify item: that key's Name must be the Name of
-// the public area beside it, and the same qualifying data must be signed.
+// the public area beside it, the same qualifying data must be signed, and the
+// private part must never have been outside this TPM, nor ever leave it.
 func readCertify(k *Key, item, qualifying []byte) (*Certified, error) {
 	if len(item) > MaxQuote {
 		return nil, fmt.Errorf("it is malformed: %d bytes; the limit is %d", len(item), MaxQuote)
@@ -93,5 +99,28 @@ func readCertify(k *Key, item, qualifying []byte) (*Certified, error) {
 	if !bytes.Equal(a.ExtraData, qualifying) {
 		return nil, errors.New("it was not made for this admission")
 	}
-	return &Certified{Name: name, Public: bytes.Clone(public)}, nil
+	var p tpm2.TPMTPublic
+	if err := tpm2.Unmarshal(public, &p); err != nil {
+		return nil, err
+	}
+	if !p.ObjectAttributes.Has(tpm2.FixedTPM | tpm2.FixedParent | tpm2.SensitiveDataOrigin) {
+		return nil, errors.New("the key is not fixedTPM, fixedParent and sensitiveDataOrigin: a copy may be elsewhere")
+	}
+	c := &Certified{Name: name, Public: bytes.Clone(public)}
+	for _, h := range []tpm2.Handle{tpm2.RHNull, tpm2.RHOwner, tpm2.RHEndorsement, tpm2.RHPlatform} {
+		if bytes.Equal(primaryName(&p, h, name), a.Attested.Certify.QualifiedName) {
+			c.Primary = h
+		}
+	}
+	return c, nil
+}
+
+// primaryName is the Qualified Name of a primary object: the hash of the
+// hierarchy's handle and the Name (Part 1, 14.4).
+func primaryName(p *tpm2.TPMTPublic, hierarchy tpm2.Handle, name []byte) []byte {
+	h, _ := hashOf(p.NameAlg)
+	d := h.New()
+	d.Write(binary.BigEndian.AppendUint32(nil, uint32(hierarchy)))
+	d.Write(name)
+	return d.Sum(binary.BigEndian.AppendUint16(nil, uint16(p.NameAlg)))
 }

@@ -103,6 +103,8 @@ func newResult(exp Expected) *Result {
 	}
 	if exp.Tier == TPMAttested || exp.Tier == Confidential {
 		r.Vector.Hardware = genuineHardware
+	} else {
+		r.Tier = Unattested
 	}
 	return r
 }
