@@ -152,7 +152,7 @@ func (d *device) extend(pcr int, data string) {
 
 // evidence is what the agent of this device would send.
 func (d *device) evidence(log, qualifying []byte) Evidence {
-	q, v := d.quote(BootPCRs, qualifying)
+	q, v := d.quote(BootPCRs(), qualifying)
 	return Evidence{{TPMQuote, q}, {TPMPCRValues, v}, {TCGEventLog, log}}
 }
 
@@ -164,13 +164,16 @@ var policyKey = func() *ecdsa.PrivateKey {
 	return k
 }()
 
-func references(t testing.TB, version uint64, log []byte) *ReferenceValues {
+func references(t testing.TB, version uint64, log []byte, pcrs ...int) *ReferenceValues {
 	t.Helper()
+	if len(pcrs) == 0 {
+		pcrs = BootPCRs()
+	}
 	l, err := eventlog.Parse(log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := NewStatement("acme", "web", version, now.Add(-time.Hour), l, eventlog.SHA256, BootPCRs)
+	s, err := NewStatement("acme", "web", version, now.Add(-time.Hour), l, eventlog.SHA256, pcrs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,12 +268,12 @@ func TestAppraise(t *testing.T) {
 		{"extended after the boot and allowed", func(d *device, ev Evidence, exp *Expected) Evidence {
 			d.extend(UnlockPCR, "opened")
 			exp.Unlogged = []int{UnlockPCR}
-			ev[0].Data, ev[1].Data = d.quote(append([]int{UnlockPCR}, BootPCRs...), exp.Qualifying)
+			ev[0].Data, ev[1].Data = d.quote(append([]int{UnlockPCR}, BootPCRs()...), exp.Qualifying)
 			return ev
 		}, ""},
 		{"extended after the boot and not allowed", func(d *device, ev Evidence, exp *Expected) Evidence {
 			d.extend(UnlockPCR, "opened")
-			ev[0].Data, ev[1].Data = d.quote(append([]int{UnlockPCR}, BootPCRs...), exp.Qualifying)
+			ev[0].Data, ev[1].Data = d.quote(append([]int{UnlockPCR}, BootPCRs()...), exp.Qualifying)
 			return ev
 		}, "EVENT_LOG_MISMATCH"},
 	} {
@@ -349,7 +352,7 @@ func TestASecondSetIsApprovedBeforeTheReboot(t *testing.T) {
 
 func TestRealQuotes(t *testing.T) {
 	log := capture(t, "ovmf-direct")
-	refs := []*ReferenceValues{references(t, 1, log)}
+	refs := []*ReferenceValues{references(t, 1, log, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)}
 	for _, tt := range []struct {
 		key, quote string
 		values     bool

@@ -8,7 +8,7 @@
 // PCRs, and its text only where the digest is a hash of it; everything else in a
 // Result that came from the guest is marked unauthenticated.
 //
-// What a good Result proves, and what it does not, is in docs/THREATS.md: that
+// What a good Result proves, and what it does not, is in docs/formats/result.md: that
 // the recorded key signed these PCR values after this nonce. That they are the
 // measurements of that VM's boot is only as true as the host is honest, so every
 // Result carries the admission [Tier] that the host has earned.

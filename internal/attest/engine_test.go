@@ -134,12 +134,12 @@ func (m *machine) extend(pcr uint32, digest []byte) {
 func (m *machine) evidence(log, qualifying []byte) Evidence {
 	m.t.Helper()
 	var r tpm2.QuoteResponse
-	sel := []tpm2.TPMSPCRSelection{{Hash: tpm2.AlgSHA256, PCRSelect: []byte{0xFF, 0x03, 0}}}
+	sel := []tpm2.TPMSPCRSelection{{Hash: tpm2.AlgSHA256, PCRSelect: []byte{0xFF, 0x43, 0}}}
 	m.ok(&tpm2.Quote{SignHandle: m.ak, QualifyingData: qualifying, InScheme: tpm2.TPMTSigScheme{Scheme: tpm2.AlgNull}, PCRSelect: sel}, &r)
 	e := tpm2.NewEncoder(nil)
 	r.EncodeParameters(e)
 	var values []byte
-	for _, pcr := range BootPCRs {
+	for _, pcr := range BootPCRs() {
 		var v tpm2.PCRReadResponse
 		mask := make([]byte, 3)
 		mask[pcr/8] = 1 << (pcr % 8)

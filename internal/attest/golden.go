@@ -26,9 +26,9 @@ func Golden(ev Evidence, exp Expected) (*eventlog.Log, []finding.Finding, error)
 			warnings = append(warnings, f)
 		}
 	}
-	for _, pcr := range BootPCRs {
+	for _, pcr := range BootPCRs() {
 		if _, ok := a.q.values[pcr]; !ok {
-			return nil, nil, fmt.Errorf("taking a golden boot of %s: PCR %d is not in the quote; quote PCRs %v", exp.Subject, pcr, BootPCRs)
+			return nil, nil, fmt.Errorf("taking a golden boot of %s: PCR %d is not in the quote; quote PCRs %v", exp.Subject, pcr, BootPCRs())
 		}
 	}
 	for _, f := range a.log.Check() {

@@ -18,7 +18,7 @@ func TestGolden(t *testing.T) {
 		{"seabios", nil, "KERNEL_NOT_MEASURED COMMAND_LINE_NOT_MEASURED INITRD_NOT_MEASURED"},
 		{"secureboot", func(d *device, ev Evidence) Evidence {
 			d.extend(4, "x")
-			ev[0].Data, ev[1].Data = d.quote(BootPCRs, []byte("qualifying"))
+			ev[0].Data, ev[1].Data = d.quote(BootPCRs(), []byte("qualifying"))
 			return ev
 		}, "EVENT_LOG_MISMATCH"},
 		{"secureboot", func(d *device, ev Evidence) Evidence { return ev[:2] }, "EVENT_LOG_MISSING"},
@@ -48,7 +48,7 @@ func TestGolden(t *testing.T) {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 		// What was taken is then what is admitted.
-		s, err := NewStatement("acme", "web", 1, now, l, eventlog.SHA256, BootPCRs)
+		s, err := NewStatement("acme", "web", 1, now, l, eventlog.SHA256, BootPCRs())
 		if err != nil {
 			t.Fatal(err)
 		}

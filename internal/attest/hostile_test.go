@@ -239,7 +239,7 @@ func TestIMAListGrowsAfterTheQuote(t *testing.T) {
 		t.Fatal(err)
 	}
 	exp := expect(d)
-	q, v := d.quote(append([]int{10}, BootPCRs...), exp.Qualifying)
+	q, v := d.quote(append([]int{10}, BootPCRs()...), exp.Qualifying)
 	refs := []*ReferenceValues{references(t, 1, log)}
 	for _, tt := range []struct {
 		name string

@@ -27,7 +27,7 @@ func TestVerifyRefuses(t *testing.T) {
 		return &SignedStatement{Statement: []byte(text), Signature: sig}
 	}
 	good := func() (*Statement, *SignedStatement) {
-		s, err := NewStatement("acme", "web", 1, now, l, eventlog.SHA256, BootPCRs)
+		s, err := NewStatement("acme", "web", 1, now, l, eventlog.SHA256, BootPCRs())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -83,7 +83,7 @@ func TestSHA1IsNoReference(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := NewStatement("acme", "web", 1, now, l, eventlog.SHA1, BootPCRs); err == nil {
+	if _, err := NewStatement("acme", "web", 1, now, l, eventlog.SHA1, BootPCRs()); err == nil {
 		t.Error("reference values of the SHA-1 bank were made")
 	}
 }
