@@ -111,6 +111,39 @@ var Findings = finding.Catalog{
 		},
 	},
 	{
+		Code: "IMA_ENTRY_CHANGED", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "Entry {0} of the IMA list does not hash to its own digest. The kernel cannot make such an entry: its text was changed afterwards.",
+			ZH: "IMA 列表的条目 {0} 与其自身的摘要不符。内核不会产生这样的条目：文本是事后被改的。",
+		},
+		Remedy: finding.Text{
+			EN: "Fetch the list again (/sys/kernel/security/ima/binary_runtime_measurements); if it stays, do not trust what it says.",
+			ZH: "重新取列表（/sys/kernel/security/ima/binary_runtime_measurements）；若仍如此，不要相信其内容。",
+		},
+	},
+	{
+		Code: "IMA_OTHER_BOOT", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "The IMA list does not continue this event log: its first entry, boot_aggregate, is not the digest of the PCRs that the log leads to.",
+			ZH: "该 IMA 列表不是此事件日志的延续：其首个条目 boot_aggregate 不是日志重放所得 PCR 的摘要。",
+		},
+		Remedy: finding.Text{
+			EN: "Take both files in the same boot. If they are, firmware or boot loader extended PCRs without logging: compare with eventlog check --pcrs.",
+			ZH: "两个文件须取自同一次启动。若确是如此，则固件或引导程序有未记日志的扩展：用 eventlog check --pcrs 比较。",
+		},
+	},
+	{
+		Code: "IMA_VIOLATION", Severity: finding.Warning,
+		Meaning: finding.Text{
+			EN: "While {0} was measured somebody had it open for writing, so the kernel could not vouch for the digest and recorded a violation.",
+			ZH: "度量 {0} 时有进程正以写方式打开它，内核无法担保其摘要，因而记录了一次违规。",
+		},
+		Remedy: finding.Text{
+			EN: "Find who writes the file while it is used; replace files by renaming, not by writing into them.",
+			ZH: "找出在文件被使用时写它的进程；更新文件应使用改名替换，而不是就地写入。",
+		},
+	},
+	{
 		Code: "SECURE_BOOT_OFF", Severity: finding.Info,
 		Meaning: finding.Text{
 			EN: "UEFI Secure Boot was off: the firmware started what it found. What started is still measured, if other events say so.",

@@ -87,6 +87,36 @@ func TestIMARefuses(t *testing.T) {
 	}
 }
 
+func TestCheckIMA(t *testing.T) {
+	l := parse(t, readLog(t, "ovmf-direct"))
+	raw := readIMA(t, "ovmf-direct")
+	violation := bytes.Clone(raw)
+	clear(violation[len(raw)/2:][bytes.Index(raw[len(raw)/2:], []byte("ima-sig"))-24:][:20])
+	for _, tt := range []struct {
+		name string
+		ima  []byte
+		want string
+	}{
+		{"good", raw, ""},
+		{"of another boot", readIMA(t, "secureboot"), "IMA_OTHER_BOOT"},
+		{"text changed", bytes.Replace(raw, []byte("dummy.ko"), []byte("dunny.ko"), 1), "IMA_ENTRY_CHANGED"},
+		{"violation", violation, "IMA_VIOLATION"},
+		{"empty", nil, ""},
+	} {
+		entries, err := ParseIMA(tt.ima)
+		if err != nil {
+			t.Fatal(tt.name, err)
+		}
+		var got []string
+		for _, f := range l.CheckIMA(entries) {
+			got = append(got, f.Code)
+		}
+		if strings.Join(got, " ") != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
 func FuzzParseIMA(f *testing.F) {
 	for _, name := range captures {
 		f.Add(readIMA(f, name))
@@ -103,5 +133,6 @@ func FuzzParseIMA(f *testing.F) {
 			entries[i].Text()
 		}
 		_ = ReplayIMA(NewBank(SHA256), entries, false)
+		(&Log{Algs: []Alg{SHA256}}).CheckIMA(entries)
 	})
 }

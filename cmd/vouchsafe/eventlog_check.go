@@ -19,7 +19,8 @@ func newEventlogCheckCommand(a *app) *cobra.Command {
 
 Without --pcrs the log is looked at by itself: data that its digest contradicts,
 separators that are missing or repeated, a kernel, command line or initrd that no
-event measures. With --pcrs it must also lead to these values: the output of
+event measures; with --ima also the list's entries, and whether it is of the same
+boot. With --pcrs it must also lead to these values: the output of
 tpm2_pcrread, or a directory such as /sys/class/tpm/tpm0.
 
 Only a quote proves PCR values to somebody else; a text file does not.
@@ -36,7 +37,7 @@ Exit code 0: nothing found, or only remarks. 3: errors or warnings.`,
 			if err != nil {
 				return err
 			}
-			found := l.Check()
+			found := append(l.Check(), l.CheckIMA(entries)...)
 			compared := 0
 			if pcrs != "" {
 				values, err := a.readPCRValues(pcrs)
@@ -71,7 +72,7 @@ func (a *app) comparePCRs(l *eventlog.Log, entries []eventlog.IMAEntry, values m
 		if err != nil {
 			return nil, 0, err
 		}
-		if entries == nil {
+		if len(entries) == 0 {
 			delete(got, 10)
 		} else if err := replayIMAOnto(b, entries, got[10]); err != nil {
 			return nil, 0, err

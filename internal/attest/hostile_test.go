@@ -304,3 +304,14 @@ func BenchmarkHostile(b *testing.B) {
 		}
 	}
 }
+
+func FuzzNewKey(f *testing.F) {
+	f.Add(read(f, "testdata/swtpm-ecc.public"))
+	f.Add(read(f, "testdata/swtpm-rsa.public"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		k, err := NewKey(b)
+		if err == nil && len(k.Name()) < 34 {
+			t.Errorf("a key with the Name %x", k.Name())
+		}
+	})
+}
