@@ -165,7 +165,7 @@ func guestKernel(t *testing.T) string {
 	}
 	found, _ := filepath.Glob("/boot/vmlinuz-*-cloud-amd64")
 	if len(found) == 0 {
-		absent(t, "a guest kernel", "apt-get download linux-image-cloud-amd64's kernel, unpack it, and set VOUCHSAFE_GUEST_KERNEL")
+		absent(t, "a guest kernel", "apt-get install linux-image-cloud-amd64, or set VOUCHSAFE_GUEST_KERNEL to a vmlinuz")
 	}
 	return found[len(found)-1]
 }
