@@ -48,6 +48,8 @@ var doors = map[string][]string{
 	// One list of derivations; one AEAD over it. Both stand on the secret that never prints.
 	"internal/derive": {"internal/secret"},
 	"internal/xaes":   {"internal/derive", "internal/secret"},
+	// The store implements what the life of a VM declares.
+	"internal/store": {"internal/enroll"},
 }
 
 // tools are programs that only `go generate` and tests run; they stand outside.

@@ -1,0 +1,85 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"os"
+)
+
+// Change is one line of the change feed.
+type Change struct {
+	Tenant       string
+	Rev          int64
+	Kind, ID, Op string
+}
+
+// Changes lists what changed for a tenant after a revision, in the order of commits.
+func (s *Store) Changes(ctx context.Context, tenant string, after int64, limit int) ([]Change, error) {
+	return list(ctx, s.reading, func(r scanner) (c Change, err error) {
+		err = r.Scan(&c.Tenant, &c.Rev, &c.Kind, &c.ID, &c.Op)
+		return c, err
+	}, `SELECT tenant, rev, kind, id, op FROM change WHERE tenant = $1 AND rev > $2 ORDER BY rev LIMIT $3`, tenant, after, limit)
+}
+
+// Check examines the store from inside: pages, indexes, references, and that
+// the revision stands where the changes end. It returns complaints.
+func (s *Store) Check(ctx context.Context) ([]string, error) {
+	text := func(r scanner) (string, error) {
+		var line string
+		return line, r.Scan(&line)
+	}
+	lines, err := list(ctx, s.reading, text, `PRAGMA integrity_check(20)`)
+	if err != nil {
+		return nil, fmt.Errorf("checking the store: %w", err)
+	}
+	var bad []string
+	for _, l := range lines {
+		if l != "ok" {
+			bad = append(bad, l)
+		}
+	}
+	refs, err := list(ctx, s.reading, func(r scanner) (string, error) {
+		var table, parent string
+		var row sql.NullInt64
+		var fk int
+		err := r.Scan(&table, &row, &parent, &fk)
+		return fmt.Sprintf("row %d of %s points to nothing in %s", row.Int64, table, parent), err
+	}, `PRAGMA foreign_key_check`)
+	if err != nil {
+		return nil, fmt.Errorf("checking the store: %w", err)
+	}
+	bad = append(bad, refs...)
+	for _, q := range []struct{ what, query string }{
+		{"the revision is not the newest change's", `SELECT COUNT(*) FROM revision WHERE tenant = '' AND rev <> (SELECT COALESCE(MAX(rev), 0) FROM change)`},
+		{"keys whose primary version is missing", `SELECT COUNT(*) FROM key k WHERE NOT EXISTS (SELECT 1 FROM key_version v WHERE v.tenant = k.tenant AND v.key_id = k.id AND v.n = k.primary_version)`},
+		{"certificates issued whose bytes are missing", `SELECT COUNT(*) FROM certificate c WHERE c.state = 'issued' AND NOT EXISTS (SELECT 1 FROM certificate_der d WHERE d.serial = c.serial)`},
+		{"VMs whose endorsement certificate is not on record", `SELECT COUNT(*) FROM vm v WHERE v.ek_serial <> '' AND NOT EXISTS (SELECT 1 FROM certificate c WHERE c.serial = v.ek_serial)`},
+	} {
+		var n int
+		if err := s.reading.QueryRowContext(ctx, q.query).Scan(&n); err != nil {
+			return nil, fmt.Errorf("checking the store: %w", err)
+		}
+		if n > 0 {
+			bad = append(bad, fmt.Sprintf("%s (%d)", q.what, n))
+		}
+	}
+	return bad, nil
+}
+
+// Snapshot writes a consistent copy of the store into a new file, while
+// writers go on.
+func (s *Store) Snapshot(ctx context.Context, path string) error {
+	db, err := sql.Open("sqlite", dsn(s.path))
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(ctx, `VACUUM INTO $1`, path); err != nil {
+		return fmt.Errorf("copying the store: %w", plain(err))
+	}
+	return os.Chmod(path, 0o600)
+}
+
+// SchemaVersion returns the version of the schema.
+func (s *Store) SchemaVersion(ctx context.Context) (int, error) { return schemaVersion(ctx, s.reading) }

@@ -1,0 +1,428 @@
+package store
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vouchsafe/vouchsafe/internal/enroll"
+	"github.com/vouchsafe/vouchsafe/internal/keyring"
+	"github.com/vouchsafe/vouchsafe/internal/secret"
+)
+
+func open(t testing.TB, path string) *Store {
+	t.Helper()
+	s, err := Open(context.Background(), path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func temp(t testing.TB) string { return filepath.Join(t.TempDir(), "vouchsafe.db") }
+
+func vm(name string) enroll.VM {
+	id := keyring.ID{}
+	copy(id[:], name)
+	return enroll.VM{Tenant: "default", Name: name, ID: id, Host: "h1", State: enroll.StateBorn, EKPublic: []byte("ek"), Created: time.UnixMilli(1000).UTC()}
+}
+
+func birth(t testing.TB, s *Store, name string) {
+	t.Helper()
+	if err := s.Birth(t.Context(), vm(name), []enroll.Disk{{Name: "root", Share: []byte("share")}}, enroll.Once{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestEveryTableHasATenant holds for all tables of all migrations to come.
+func TestEveryTableHasATenant(t *testing.T) {
+	s := open(t, temp(t))
+	name := func(r scanner) (string, error) { var n string; return n, r.Scan(&n) }
+	tables, err := list(t.Context(), s.reading, name, `SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'`)
+	if err != nil || len(tables) < 10 {
+		t.Fatalf("%d tables, %v", len(tables), err)
+	}
+	for _, table := range tables {
+		columns, err := list(t.Context(), s.reading, name, `SELECT name FROM pragma_table_info($1) WHERE "notnull" = 1`, table)
+		if err != nil || !slices.Contains(columns, "tenant") {
+			t.Errorf("table %s has no tenant: %v, %v", table, columns, err)
+		}
+	}
+}
+
+func TestBirthRoundTrip(t *testing.T) {
+	path := temp(t)
+	s := open(t, path)
+	want := vm("web1")
+	want.StateSecret, want.EKSerial = []byte{1, 2}, "4f"
+	if err := s.Birth(t.Context(), want, []enroll.Disk{{Name: "root", Share: []byte("share"), Created: want.Created}}, enroll.Once{}); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	if info, _ := os.Stat(path); info.Mode().Perm() != 0o600 {
+		t.Errorf("the file has mode %v", info.Mode())
+	}
+	s = open(t, path)
+	got, err := s.VM(t.Context(), "default", "web1")
+	if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got  %+v, %v\nwant %+v", got, err, want)
+	}
+	if d, err := s.Disk(t.Context(), "default", "web1", "root"); err != nil || string(d.Share) != "share" {
+		t.Errorf("disk %+v, %v", d, err)
+	}
+	for _, other := range []struct{ tenant, name string }{{"other", "web1"}, {"default", "web2"}} {
+		if _, err := s.VM(t.Context(), other.tenant, other.name); !errors.Is(err, ErrNotFound) {
+			t.Errorf("%v: %v", other, err)
+		}
+	}
+	if err := s.Birth(t.Context(), want, nil, enroll.Once{}); !errors.Is(err, ErrExists) {
+		t.Errorf("born twice: %v", err)
+	}
+}
+
+// TestOnce: a repeated request is recognised; the same key with another request is refused.
+func TestOnce(t *testing.T) {
+	s := open(t, temp(t))
+	o := enroll.Once{Key: "k1", Digest: []byte("d1")}
+	if err := s.Birth(t.Context(), vm("web1"), nil, o); err != nil {
+		t.Fatal(err)
+	}
+	if name, err := s.Repeated(t.Context(), "default", o); err != nil || name != "web1" {
+		t.Errorf("repeated: %q, %v", name, err)
+	}
+	if name, err := s.Repeated(t.Context(), "other", o); err != nil || name != "" {
+		t.Errorf("another tenant's key: %q, %v", name, err)
+	}
+	if _, err := s.Repeated(t.Context(), "default", enroll.Once{Key: "k1", Digest: []byte("d2")}); !errors.Is(err, enroll.ErrOtherRequest) {
+		t.Errorf("another request: %v", err)
+	}
+	if err := s.Birth(t.Context(), vm("web2"), nil, o); !errors.Is(err, ErrExists) {
+		t.Errorf("the key was taken twice: %v", err)
+	}
+	if _, err := s.VM(t.Context(), "default", "web2"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("half a birth remained: %v", err)
+	}
+}
+
+// TestUpdateIsAllOrNothing: a change that fails leaves nothing behind, and a
+// VM's identity cannot be changed at all.
+func TestUpdateIsAllOrNothing(t *testing.T) {
+	s := open(t, temp(t))
+	birth(t, s, "web1")
+	no := errors.New("no")
+	if err := s.UpdateVM(t.Context(), "default", "web1", func(st *enroll.Standing) error {
+		st.VM.Generation = 9
+		return no
+	}); !errors.Is(err, no) {
+		t.Fatal(err)
+	}
+	if err := s.UpdateVM(t.Context(), "default", "web1", func(st *enroll.Standing) error {
+		st.VM.EKPublic = []byte("mine")
+		return nil
+	}); err == nil {
+		t.Error("the endorsement key was changed")
+	}
+	v, _ := s.VM(t.Context(), "default", "web1")
+	if v.Generation != 0 || string(v.EKPublic) != "ek" {
+		t.Errorf("left behind: %+v", v)
+	}
+	if err := s.UpdateVM(t.Context(), "default", "web1", func(st *enroll.Standing) error {
+		st.Lease = &enroll.Lease{Host: "h1", Generation: 1}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.UpdateVM(t.Context(), "default", "web1", func(st *enroll.Standing) error {
+		if st.Lease == nil || st.Lease.Host != "h1" {
+			t.Errorf("the lease is %+v", st.Lease)
+		}
+		st.Lease = nil
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestVolumeKeyIsRecordedOnce: another disk under the same name is refused.
+func TestVolumeKeyIsRecordedOnce(t *testing.T) {
+	s := open(t, temp(t))
+	birth(t, s, "web1")
+	for i, digest := range []string{"first", "first", "second"} {
+		err := s.RecordVolumeKey(t.Context(), "default", "web1", "root", []byte(digest))
+		var r enroll.Refusal
+		if refused := errors.As(err, &r) && r.Code == "DISK_SWAPPED"; refused != (i == 2) {
+			t.Errorf("%d: %v", i, err)
+		}
+	}
+}
+
+// TestBatchIsolation: in one transaction, a failing job takes no other with it.
+func TestBatchIsolation(t *testing.T) {
+	s := open(t, temp(t))
+	birth(t, s, "taken")
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	failed := 0
+	for i := range 200 {
+		wg.Go(func() {
+			name := fmt.Sprintf("vm%03d", i)
+			if i%3 == 0 {
+				name = "taken"
+			}
+			if err := s.Birth(t.Context(), vm(name), nil, enroll.Once{}); err != nil {
+				if !errors.Is(err, ErrExists) || i%3 != 0 {
+					t.Errorf("%s: %v", name, err)
+				}
+				mu.Lock()
+				failed++
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	vms, err := s.VMs(t.Context(), "default", "", 1000)
+	if err != nil || failed != 67 || len(vms) != 1+133 {
+		t.Errorf("%d failed, %d VMs, %v", failed, len(vms), err)
+	}
+	changes, err := s.Changes(t.Context(), "default", 0, 1000)
+	if err != nil || len(changes) != len(vms) {
+		t.Fatalf("%d changes, %v", len(changes), err)
+	}
+	for i, c := range changes {
+		if c.Rev != int64(i+1) {
+			t.Fatalf("change %d has revision %d: there is a gap", i, c.Rev)
+		}
+	}
+	if bad, err := s.Check(t.Context()); err != nil || bad != nil {
+		t.Errorf("check: %v, %v", bad, err)
+	}
+}
+
+// TestFullDisk: writes are refused loudly, reads go on, and so do writes when
+// there is room again.
+func TestFullDisk(t *testing.T) {
+	s := open(t, temp(t))
+	birth(t, s, "web1")
+	pages := func(n int) {
+		if err := s.write(t.Context(), func(t *tx) error { _, err := t.exec(fmt.Sprintf("PRAGMA max_page_count = %d", n)); return err }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pages(1) // SQLite takes this as: no more than there are
+	big := vm("web2")
+	big.StateSecret = make([]byte, 1<<20)
+	if err := s.Birth(t.Context(), big, nil, enroll.Once{}); !errors.Is(err, ErrFull) {
+		t.Errorf("a write on a full disk: %v", err)
+	}
+	if _, err := s.VM(t.Context(), "default", "web1"); err != nil {
+		t.Errorf("a read on a full disk: %v", err)
+	}
+	pages(1 << 30)
+	if err := s.Birth(t.Context(), big, nil, enroll.Once{}); err != nil {
+		t.Errorf("a write when there is room again: %v", err)
+	}
+	if bad, err := s.Check(t.Context()); err != nil || bad != nil {
+		t.Errorf("check: %v, %v", bad, err)
+	}
+}
+
+func TestSchemaOfTheFuture(t *testing.T) {
+	path := temp(t)
+	s := open(t, path)
+	if err := s.write(t.Context(), func(t *tx) error {
+		_, err := t.exec(`INSERT INTO schema_version (tenant, version, applied) VALUES ('', 99, 0)`)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	if _, err := Open(t.Context(), path, nil); !errors.Is(err, ErrNewer) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAtLeast(t *testing.T) {
+	for version, want := range map[string]bool{"3.51.3": true, "3.51.2": false, "3.52.0": true, "3.9.9": false, "4.0": true, "3.51": false, "": false, "x.y.z": false, "3.53.4": true} {
+		if got := atLeast(version, 3, 51, 3); got != want {
+			t.Errorf("%q: %v", version, got)
+		}
+	}
+}
+
+func TestDurabilitySettings(t *testing.T) {
+	s := open(t, temp(t))
+	if err := safe(t.Context(), s.writing2(t)); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.reading.Exec(`DELETE FROM vm`); err == nil {
+		t.Error("a reading connection writes")
+	}
+}
+
+// writing2 opens another connection as the writer's are opened.
+func (s *Store) writing2(t *testing.T) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("sqlite", dsn(s.path, "synchronous(FULL)"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+func TestKeyRotationIsStored(t *testing.T) {
+	s := open(t, temp(t))
+	ring := keyring.NewRing(secret.Random(32))
+	k, err := ring.Create("default", "db", keyring.Encryption, keyring.DefaultPolicy(keyring.Encryption), time.UnixMilli(5).UTC())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 6 {
+		if err := s.SaveKey(t.Context(), k); err != nil {
+			t.Fatal(err)
+		}
+		got, err := s.Key(t.Context(), "default", "db")
+		if err != nil || fmt.Sprint(got) != fmt.Sprint(k) {
+			t.Fatalf("rotation %d: got %v, %v\nwant %v", i, got, err, k)
+		}
+		if _, err := ring.Open(got); err != nil {
+			t.Fatal(err)
+		}
+		if k, _, err = ring.Rotate(k, time.UnixMilli(int64(i+10)).UTC(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestSnapshot(t *testing.T) {
+	s := open(t, temp(t))
+	birth(t, s, "web1")
+	copied := temp(t)
+	if err := s.Snapshot(t.Context(), copied); err != nil {
+		t.Fatal(err)
+	}
+	birth(t, s, "web2")
+	c := open(t, copied)
+	if _, err := c.VM(t.Context(), "default", "web1"); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.VM(t.Context(), "default", "web2"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("the copy changes with the original: %v", err)
+	}
+}
+
+// TestMain becomes the writer that TestKill kills, when it is asked to.
+func TestMain(m *testing.M) {
+	if path := os.Getenv("VOUCHSAFE_TEST_STORE_WRITER"); path != "" {
+		writeUntilKilled(path)
+	}
+	os.Exit(m.Run())
+}
+
+func writeUntilKilled(path string) {
+	s, err := Open(context.Background(), path, nil)
+	if err != nil {
+		fmt.Println("error:", err)
+		os.Exit(1)
+	}
+	var mu sync.Mutex
+	run := rand.Uint64()
+	for i := range 4 {
+		go func() {
+			for j := 0; ; j++ {
+				v := vm(fmt.Sprintf("vm-%x-%d-%d", run, i, j))
+				v.ID = keyring.ID([]byte(fmt.Sprintf("%016x", rand.Uint64())))
+				err := s.Birth(context.Background(), v, []enroll.Disk{{Name: "root", Share: bytes.Repeat([]byte{1}, 100)}}, enroll.Once{})
+				mu.Lock()
+				if err != nil {
+					fmt.Println("error:", err)
+					os.Exit(1)
+				}
+				fmt.Println(v.Name)
+				mu.Unlock()
+			}
+		}()
+	}
+	select {}
+}
+
+// TestKill kills a writer with SIGKILL at random moments, again and again over
+// the same store: nothing acknowledged is lost, and no birth is half there.
+func TestKill(t *testing.T) {
+	cycles := 6
+	if os.Getenv("CI") != "" {
+		cycles = 200
+	}
+	path := temp(t)
+	acked := 0
+	for cycle := range cycles {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), "VOUCHSAFE_TEST_STORE_WRITER="+path)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(time.Duration(100+rand.IntN(150))*time.Millisecond, func() { cmd.Process.Kill() })
+		var names []string
+		r := bufio.NewReader(out)
+		for {
+			line, err := r.ReadString('\n')
+			if err != nil {
+				break // what was cut short does not count
+			}
+			if strings.HasPrefix(line, "error") {
+				t.Fatalf("cycle %d: %s", cycle, line)
+			}
+			names = append(names, strings.TrimSpace(line))
+		}
+		cmd.Wait()
+		s, err := Open(t.Context(), path, nil)
+		if err != nil {
+			t.Fatalf("cycle %d: %v", cycle, err)
+		}
+		if bad, err := s.Check(t.Context()); err != nil || bad != nil {
+			t.Fatalf("cycle %d: %v, %v", cycle, bad, err)
+		}
+		for _, n := range names {
+			if _, err := s.Disk(t.Context(), "default", n, "root"); err != nil {
+				t.Fatalf("cycle %d: %s was acknowledged: %v", cycle, n, err)
+			}
+		}
+		acked += len(names)
+		s.Close()
+	}
+	if acked < cycles {
+		t.Errorf("only %d births: the test kills too early", acked)
+	}
+	t.Logf("%d kills, %d births acknowledged, none lost", cycles, acked)
+}
+
+func BenchmarkBirth(b *testing.B) {
+	s := open(b, temp(b))
+	b.SetParallelism(32)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			v := vm(fmt.Sprintf("vm-%x", rand.Uint64()))
+			v.ID = keyring.ID([]byte(fmt.Sprintf("%016x", rand.Uint64())))
+			if err := s.Birth(b.Context(), v, nil, enroll.Once{}); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}

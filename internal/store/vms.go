@@ -1,0 +1,257 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/vouchsafe/vouchsafe/internal/enroll"
+	"github.com/vouchsafe/vouchsafe/internal/keyring"
+)
+
+var (
+	_ enroll.Records = (*Store)(nil)
+	_ enroll.Disks   = (*Store)(nil)
+	_ enroll.Hosts   = (*Store)(nil)
+	_ enroll.Repeats = (*Store)(nil)
+)
+
+const vmColumns = `tenant, name, id, host, state, ek_public, ek_serial, state_secret, generation, pending, created, revoked, reason`
+
+func scanVM(r scanner) (v enroll.VM, err error) {
+	var id string
+	var created, revoked int64
+	if err = r.Scan(&v.Tenant, &v.Name, &id, &v.Host, &v.State, &v.EKPublic, &v.EKSerial, &v.StateSecret, &v.Generation, &v.Pending, &created, &revoked, &v.Reason); err != nil {
+		return v, err
+	}
+	v.Created, v.Revoked = fromMillis(created), fromMillis(revoked)
+	v.ID, err = keyring.ParseID(id)
+	return v, err
+}
+
+// Birth implements enroll.Records.
+func (s *Store) Birth(ctx context.Context, v enroll.VM, disks []enroll.Disk, once enroll.Once) error {
+	return s.write(ctx, func(t *tx) error {
+		if err := t.once(v.Tenant, once, v.Name); err != nil {
+			return err
+		}
+		if _, err := t.exec(`INSERT INTO vm (`+vmColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
+			v.Tenant, v.Name, v.ID.String(), v.Host, string(v.State), notNil(v.EKPublic), v.EKSerial, notNil(v.StateSecret), v.Generation, v.Pending, millis(v.Created), millis(v.Revoked), v.Reason); err != nil {
+			return err
+		}
+		for _, d := range disks {
+			if _, err := t.exec(`INSERT INTO disk (tenant, vm, name, share, volume_key_digest, created) VALUES ($1, $2, $3, $4, x'', $5)`,
+				v.Tenant, v.Name, d.Name, d.Share, millis(d.Created)); err != nil {
+				return err
+			}
+		}
+		return t.changed(v.Tenant, "vm", v.Name, "born")
+	})
+}
+
+// VM implements enroll.Records.
+func (s *Store) VM(ctx context.Context, tenant, name string) (enroll.VM, error) {
+	v, err := scanVM(s.reading.QueryRowContext(ctx, `SELECT `+vmColumns+` FROM vm WHERE tenant = $1 AND name = $2`, tenant, name))
+	return v, plain(err)
+}
+
+// VMs lists a tenant's VMs behind a name, in the order of names.
+func (s *Store) VMs(ctx context.Context, tenant, after string, limit int) ([]enroll.VM, error) {
+	return list(ctx, s.reading, scanVM, `SELECT `+vmColumns+` FROM vm WHERE tenant = $1 AND name > $2 ORDER BY name LIMIT $3`, tenant, after, limit)
+}
+
+// AllVMs calls see with every VM of every tenant.
+func (s *Store) AllVMs(ctx context.Context, see func(enroll.VM) error) error {
+	rows, err := s.reading.QueryContext(ctx, `SELECT `+vmColumns+` FROM vm ORDER BY tenant, name`)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		v, err := scanVM(rows)
+		if err == nil {
+			err = see(v)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// UpdateVM implements enroll.Records.
+func (s *Store) UpdateVM(ctx context.Context, tenant, name string, change func(*enroll.Standing) error) error {
+	return s.write(ctx, func(t *tx) error {
+		v, err := scanVM(t.row(`SELECT `+vmColumns+` FROM vm WHERE tenant = $1 AND name = $2`, tenant, name))
+		if err != nil {
+			return err
+		}
+		st := enroll.Standing{VM: v}
+		l, err := scanLease(t.row(`SELECT `+leaseColumns+` FROM lease WHERE tenant = $1 AND vm = $2`, tenant, name))
+		if err == nil {
+			st.Lease = &l
+		} else if plain(err) != ErrNotFound {
+			return err
+		}
+		if err := change(&st); err != nil {
+			return err
+		}
+		n := st.VM
+		if n.Tenant != v.Tenant || n.Name != v.Name || n.ID != v.ID || !bytes.Equal(n.EKPublic, v.EKPublic) {
+			return fmt.Errorf("internal error: %s changed who it is", v.Name)
+		}
+		if _, err := t.exec(`UPDATE vm SET host = $3, state = $4, ek_serial = $5, generation = $6, pending = $7, revoked = $8, reason = $9 WHERE tenant = $1 AND name = $2`,
+			tenant, name, n.Host, string(n.State), n.EKSerial, n.Generation, n.Pending, millis(n.Revoked), n.Reason); err != nil {
+			return err
+		}
+		if st.Lease == nil {
+			if _, err := t.exec(`DELETE FROM lease WHERE tenant = $1 AND vm = $2`, tenant, name); err != nil {
+				return err
+			}
+		} else if l := *st.Lease; true {
+			if _, err := t.exec(`INSERT INTO lease (`+leaseColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7)
+				ON CONFLICT (tenant, vm) DO UPDATE SET id = excluded.id, host = excluded.host, generation = excluded.generation,
+					issued = excluded.issued, expires = excluded.expires`,
+				tenant, name, l.ID.String(), l.Host, l.Generation, millis(l.Issued), millis(l.Expires)); err != nil {
+				return err
+			}
+		}
+		return t.changed(tenant, "vm", name, "updated")
+	})
+}
+
+const leaseColumns = `tenant, vm, id, host, generation, issued, expires`
+
+func scanLease(r scanner) (l enroll.Lease, err error) {
+	var id string
+	var issued, expires int64
+	if err = r.Scan(&l.Tenant, &l.VM, &id, &l.Host, &l.Generation, &issued, &expires); err != nil {
+		return l, err
+	}
+	l.Issued, l.Expires = fromMillis(issued), fromMillis(expires)
+	l.ID, err = keyring.ParseID(id)
+	return l, err
+}
+
+const diskColumns = `tenant, vm, name, share, volume_key_digest, created`
+
+func scanDisk(r scanner) (d enroll.Disk, err error) {
+	var created int64
+	err = r.Scan(&d.Tenant, &d.VM, &d.Name, &d.Share, &d.VolumeKeyDigest, &created)
+	d.Created = fromMillis(created)
+	return d, err
+}
+
+// Disk implements enroll.Disks.
+func (s *Store) Disk(ctx context.Context, tenant, vm, name string) (enroll.Disk, error) {
+	d, err := scanDisk(s.reading.QueryRowContext(ctx, `SELECT `+diskColumns+` FROM disk WHERE tenant = $1 AND vm = $2 AND name = $3`, tenant, vm, name))
+	return d, plain(err)
+}
+
+// Disks lists the disks of a VM.
+func (s *Store) Disks(ctx context.Context, tenant, vm string) ([]enroll.Disk, error) {
+	return list(ctx, s.reading, scanDisk, `SELECT `+diskColumns+` FROM disk WHERE tenant = $1 AND vm = $2 ORDER BY name`, tenant, vm)
+}
+
+// RecordVolumeKey implements enroll.Disks. The digest is written once: another
+// one afterwards means another disk.
+func (s *Store) RecordVolumeKey(ctx context.Context, tenant, vm, name string, digest []byte) error {
+	return s.write(ctx, func(t *tx) error {
+		d, err := scanDisk(t.row(`SELECT `+diskColumns+` FROM disk WHERE tenant = $1 AND vm = $2 AND name = $3`, tenant, vm, name))
+		if err != nil {
+			return err
+		}
+		if len(d.VolumeKeyDigest) > 0 {
+			if bytes.Equal(d.VolumeKeyDigest, digest) {
+				return nil
+			}
+			return enroll.Refusal{Code: "DISK_SWAPPED", Why: "disk " + name + " of " + vm + " has another volume key than the one on record"}
+		}
+		if _, err := t.exec(`UPDATE disk SET volume_key_digest = $4 WHERE tenant = $1 AND vm = $2 AND name = $3`, tenant, vm, name, digest); err != nil {
+			return err
+		}
+		return t.changed(tenant, "disk", vm+"/"+name, "formatted")
+	})
+}
+
+// SaveHost writes a host, new or changed.
+func (s *Store) SaveHost(ctx context.Context, h enroll.Host) error {
+	return s.write(ctx, func(t *tx) error {
+		if _, err := t.exec(`INSERT INTO host (tenant, name, id, tier, accepted_unattested, ek, created) VALUES ($1, $2, $3, $4, $5, $6, $7)
+			ON CONFLICT (tenant, name) DO UPDATE SET tier = excluded.tier, accepted_unattested = excluded.accepted_unattested, ek = excluded.ek`,
+			h.Tenant, h.Name, h.ID.String(), string(h.Tier), h.AcceptedUnattested, notNil(h.EK), millis(h.Created)); err != nil {
+			return err
+		}
+		return t.changed(h.Tenant, "host", h.Name, "saved")
+	})
+}
+
+const hostColumns = `tenant, name, id, tier, accepted_unattested, ek, created`
+
+func scanHost(r scanner) (h enroll.Host, err error) {
+	var id string
+	var created int64
+	if err = r.Scan(&h.Tenant, &h.Name, &id, &h.Tier, &h.AcceptedUnattested, &h.EK, &created); err != nil {
+		return h, err
+	}
+	h.Created = fromMillis(created)
+	h.ID, err = keyring.ParseID(id)
+	return h, err
+}
+
+// Host implements enroll.Hosts.
+func (s *Store) Host(ctx context.Context, tenant, name string) (enroll.Host, error) {
+	h, err := scanHost(s.reading.QueryRowContext(ctx, `SELECT `+hostColumns+` FROM host WHERE tenant = $1 AND name = $2`, tenant, name))
+	return h, plain(err)
+}
+
+// Hosts lists a tenant's hosts.
+func (s *Store) Hosts(ctx context.Context, tenant string) ([]enroll.Host, error) {
+	return list(ctx, s.reading, scanHost, `SELECT `+hostColumns+` FROM host WHERE tenant = $1 ORDER BY name`, tenant)
+}
+
+// once claims an idempotency key for what it makes.
+func (t *tx) once(tenant string, o enroll.Once, object string) error {
+	if o.Key == "" {
+		return nil
+	}
+	_, err := t.exec(`INSERT INTO idempotency (tenant, key, digest, object, created) VALUES ($1, $2, $3, $4, $5)`, tenant, o.Key, o.Digest, object, millis(t.now))
+	return err
+}
+
+// Repeated implements enroll.Repeats.
+func (s *Store) Repeated(ctx context.Context, tenant string, o enroll.Once) (string, error) {
+	if o.Key == "" {
+		return "", nil
+	}
+	var digest []byte
+	var object string
+	err := plain(s.reading.QueryRowContext(ctx, `SELECT digest, object FROM idempotency WHERE tenant = $1 AND key = $2`, tenant, o.Key).Scan(&digest, &object))
+	switch {
+	case err == ErrNotFound:
+		return "", nil
+	case err == nil && !bytes.Equal(digest, o.Digest):
+		return "", enroll.ErrOtherRequest
+	}
+	return object, err
+}
+
+// idempotencyAge is how long a repeated request is recognised.
+const idempotencyAge = 7 * 24 * time.Hour
+
+// Forget drops idempotency keys that are too old to come back.
+func (s *Store) Forget(ctx context.Context) error {
+	return s.write(ctx, func(t *tx) error {
+		_, err := t.exec(`DELETE FROM idempotency WHERE created < $1`, millis(t.now.Add(-idempotencyAge)))
+		return err
+	})
+}
+
+// notNil: a nil slice would be written as NULL.
+func notNil(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
