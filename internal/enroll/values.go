@@ -124,6 +124,8 @@ type Repeats interface {
 // Issuer signs certificates in two recorded steps.
 type Issuer interface {
 	Issue(ctx context.Context, p ca.Profile, req ca.Request) (*x509.Certificate, error)
+	// Chain returns what goes with a certificate of a purpose.
+	Chain(p ca.Purpose) ([]*x509.Certificate, error)
 }
 
 // Log records intents and outcomes.

@@ -1,0 +1,267 @@
+// Package enroll is the life of a VM, step by step; start reading here.
+//
+//	Born     it gets a name, an endorsement certificate, a disk key
+//	Lend     a host gets leave to run its vTPM: one copy, one generation
+//	Admit    it proves itself, and gets its identity and its share of the disk key
+//	Revoke   it loses trust, for good
+//
+// Every step is one call into one room and returns a value; what cannot be
+// undone is recorded first. The package decides; it stores nothing itself, and
+// the small interfaces it asks for are in values.go.
+//
+// It is not for judging evidence, which is package attest's, nor for HTTP.
+package enroll
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/vouchsafe/vouchsafe/internal/audit"
+	"github.com/vouchsafe/vouchsafe/internal/ca"
+	"github.com/vouchsafe/vouchsafe/internal/derive"
+	"github.com/vouchsafe/vouchsafe/internal/keyring"
+	"github.com/vouchsafe/vouchsafe/internal/secret"
+)
+
+// Config is what an Enroller works with. All fields without a note are needed.
+type Config struct {
+	TrustDomain string // of the names in certificates
+	Records     Records
+	Disks       Disks
+	Hosts       Hosts
+	Repeats     Repeats
+	Issuer      Issuer
+	Log         Log
+	Ring        *keyring.Ring
+	// Residence signs residence statements.
+	Residence Signer
+	// Endorser issues endorsement certificates; nil: VMs are born without one,
+	// and relying parties lose nothing, as they never need it.
+	Endorser Endorser
+	// Appraiser judges evidence; nil: nothing is admitted.
+	Appraiser Appraiser
+	// LocalHost is the host that this control plane itself runs on, or "".
+	LocalHost string
+	// Clock; the zero value is this machine's.
+	Clock Clock
+}
+
+// Endorser issues the endorsement certificate of a vTPM: static, opaque, and
+// saying that it is virtual (ca, ek.go).
+type Endorser interface {
+	Endorse(ctx context.Context, tenant string, id keyring.ID, ekPublic []byte) (*x509.Certificate, error)
+}
+
+// Enroller leads VMs through their life. It is safe for concurrent use.
+type Enroller struct {
+	Config
+	nonces *nonces
+	alive  *deadlines
+}
+
+// New makes an Enroller. A restart forgets which leases are still alive, so it
+// takes all of them for alive until their whole time has passed again.
+func New(c Config) *Enroller {
+	c.Clock = c.Clock.orMachine()
+	return &Enroller{Config: c, nonces: newNonces(secret.Random(32), c.Clock), alive: newDeadlines(c.Clock)}
+}
+
+// Clock is the two clocks of a machine: what it shows, which may jump, and how
+// much time has passed, which may not.
+type Clock struct {
+	Wall    func() time.Time
+	Elapsed func() time.Duration
+}
+
+func (c Clock) orMachine() Clock {
+	start := time.Now()
+	if c.Wall == nil {
+		c.Wall = time.Now
+	}
+	if c.Elapsed == nil {
+		c.Elapsed = func() time.Duration { return time.Since(start) } // monotonic
+	}
+	return c
+}
+
+// Birth asks for a VM.
+type Birth struct {
+	Tenant, Name, Host string
+	EKPublic           []byte   // SubjectPublicKeyInfo of the vTPM's endorsement key
+	Disks              []string // names; none: one, called root
+	Actor              string   // who asks, for the record
+	Once               Once
+}
+
+// Born is what comes of it.
+type Born struct {
+	VM          VM
+	Certificate *x509.Certificate // the endorsement certificate, or nil
+	Checkpoint  []byte            // of the audit log, over the birth
+	Repeated    bool              // the same request had done it before
+}
+
+// maxDisks: each disk is a secret to keep and a round trip at boot.
+const maxDisks = 16
+
+// Born makes a VM known.
+func (e *Enroller) Born(ctx context.Context, b Birth) (Born, error) {
+	fail := func(err error) (Born, error) { return Born{}, fmt.Errorf("making %s: %w", b.Name, err) }
+
+	// 1. Is this a VM at all, and is it new?
+	if len(b.Disks) == 0 {
+		b.Disks = []string{"root"}
+	}
+	if err := b.check(); err != nil {
+		return fail(err)
+	}
+	if name, err := e.Repeats.Repeated(ctx, b.Tenant, b.Once); err != nil {
+		return fail(err)
+	} else if name != "" {
+		vm, err := e.Records.VM(ctx, b.Tenant, name)
+		return Born{VM: vm, Repeated: true}, err
+	}
+	if _, err := e.Records.VM(ctx, b.Tenant, b.Name); err == nil {
+		return fail(ErrExists)
+	} else if !errors.Is(err, ErrNotFound) {
+		return fail(err)
+	}
+	if _, err := e.Hosts.Host(ctx, b.Tenant, b.Host); err != nil {
+		return fail(fmt.Errorf("host %s: %w", b.Host, err))
+	}
+
+	// 2. Record the intent.
+	intent, err := e.Log.Begin(ctx, audit.Event{Tenant: b.Tenant, Actor: b.Actor, Action: "vm.born", Object: b.Name,
+		Detail: map[string]string{"host": b.Host}})
+	if err != nil {
+		return fail(err)
+	}
+	out, err := e.born(ctx, b)
+	if err != nil {
+		intent.Failed(ctx, err)
+		return fail(err)
+	}
+
+	// 6. Record the outcome; the checkpoint is the caller's proof of it.
+	receipt, err := intent.Done(ctx, map[string]string{"id": out.VM.ID.String(), "ek-certificate": out.VM.EKSerial})
+	if err != nil {
+		return fail(err)
+	}
+	out.Checkpoint = receipt.Checkpoint
+	return out, nil
+}
+
+func (e *Enroller) born(ctx context.Context, b Birth) (Born, error) {
+	now := e.Clock.Wall()
+	out := Born{VM: VM{Tenant: b.Tenant, Name: b.Name, Host: b.Host, State: StateBorn, EKPublic: b.EKPublic, Created: now}}
+	rand.Read(out.VM.ID[:])
+
+	// 3. The endorsement certificate: it says virtual, and nothing of where.
+	if e.Endorser != nil {
+		cert, err := e.Endorser.Endorse(ctx, b.Tenant, out.VM.ID, b.EKPublic)
+		if err != nil {
+			return out, err
+		}
+		out.Certificate, out.VM.EKSerial = cert, ca.SerialText(cert)
+	}
+
+	// 4. The secrets: what state keys derive from, and the server's share of each disk key.
+	state := secret.Random(32)
+	defer state.Erase()
+	out.VM.StateSecret = e.Ring.Wrap(b.Tenant, out.VM.ID, stateSecretLabel, state)
+	var disks []Disk
+	for _, name := range b.Disks {
+		share := secret.Random(derive.ShareSize)
+		disks = append(disks, Disk{Tenant: b.Tenant, VM: b.Name, Name: name, Created: now,
+			Share: e.Ring.Wrap(b.Tenant, out.VM.ID, diskShareLabel(name), share)})
+		share.Erase()
+	}
+
+	// 5. All of it in one transaction.
+	return out, e.Records.Birth(ctx, out.VM, disks, b.Once)
+}
+
+// docs/formats/keyring.md lists these.
+const stateSecretLabel = "state secret"
+
+func diskShareLabel(disk string) string { return "disk share " + disk }
+
+func (b Birth) check() error {
+	words := append([]string{b.Tenant, b.Name, b.Host}, b.Disks...)
+	for _, w := range words {
+		if err := ca.CheckWord(w); err != nil {
+			return err
+		}
+	}
+	if len(b.Disks) > maxDisks {
+		return fmt.Errorf("%d disks, more than %d", len(b.Disks), maxDisks)
+	}
+	for i, d := range b.Disks {
+		for _, other := range b.Disks[:i] {
+			if d == other {
+				return fmt.Errorf("two disks are called %s", d)
+			}
+		}
+	}
+	if len(b.EKPublic) > 2048 {
+		return fmt.Errorf("an endorsement key of %d bytes", len(b.EKPublic))
+	}
+	pub, err := x509.ParsePKIXPublicKey(b.EKPublic)
+	if err != nil {
+		return fmt.Errorf("reading the endorsement key: %w", err)
+	}
+	return ca.RSAOrECC(pub)
+}
+
+// Revoke ends all trust in a VM: no lease, no certificate, no share of a disk
+// key from now on. Its certificates are revoked by the caller with the subject
+// that is returned. A second time changes nothing.
+func (e *Enroller) Revoke(ctx context.Context, tenant, name, reason, actor string) (subject string, receipt audit.Receipt, err error) {
+	fail := func(err error) (string, audit.Receipt, error) {
+		return "", audit.Receipt{}, fmt.Errorf("revoking %s: %w", name, err)
+	}
+	if len(reason) > 500 {
+		return fail(errors.New("the reason is longer than 500 letters"))
+	}
+	intent, err := e.Log.Begin(ctx, audit.Event{Tenant: tenant, Actor: actor, Action: "vm.revoked", Object: name, Detail: map[string]string{"reason": reason}})
+	if err != nil {
+		return fail(err)
+	}
+	err = e.Records.UpdateVM(ctx, tenant, name, func(s *Standing) error {
+		if s.VM.State != StateRevoked {
+			s.VM.State, s.VM.Revoked, s.VM.Reason = StateRevoked, e.Clock.Wall(), reason
+		}
+		s.Lease = nil
+		return nil
+	})
+	if err != nil {
+		intent.Failed(ctx, err)
+		return fail(err)
+	}
+	e.alive.end(tenant, name)
+	receipt, err = intent.Done(ctx, nil)
+	if err != nil {
+		return fail(err)
+	}
+	return e.subject(tenant, name).String(), receipt, nil
+}
+
+func (e *Enroller) subject(tenant, name string) ca.Name {
+	return ca.Name{TrustDomain: e.TrustDomain, Tenant: tenant, Kind: ca.KindVM, Name: name}
+}
+
+// refuse records that something was asked for and denied. That the record
+// could not be written makes no yes of a no.
+func (e *Enroller) refuse(ctx context.Context, tenant, actor, action, object string, why error) error {
+	detail := map[string]string{"why": why.Error()}
+	var r Refusal
+	if errors.As(why, &r) {
+		detail["code"] = r.Code
+	}
+	_, err := e.Log.Append(context.WithoutCancel(ctx), audit.Event{Tenant: tenant, Actor: actor, Action: action, Object: object, Phase: audit.Refused, Detail: detail})
+	return errors.Join(why, err)
+}

@@ -1,0 +1,261 @@
+package enroll
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/vouchsafe/vouchsafe/finding"
+	"github.com/vouchsafe/vouchsafe/internal/audit"
+	"github.com/vouchsafe/vouchsafe/internal/derive"
+	"github.com/vouchsafe/vouchsafe/internal/keyring"
+	"github.com/vouchsafe/vouchsafe/internal/secret"
+)
+
+// LeaseTime is how long a host may run a vTPM without asking again. It is the
+// longest that a second copy has to wait after the first one's host went
+// silent, and that a revoked VM's vTPM keeps running.
+const LeaseTime = 5 * time.Minute
+
+// Findings is what comes with a lease or an admission.
+var Findings = finding.Catalog{
+	{Code: "ROLLBACK_UNANCHORED", Severity: finding.Warning,
+		Meaning: finding.Text{EN: "The record of this vTPM's generation lies on the same machine as its state: whoever sets the whole machine back sets both back, and nobody notices.", ZH: "该 vTPM 的世代记录与其状态位于同一台机器：整机回滚时两者一同回滚，无从察觉。"},
+		Remedy:  finding.Text{EN: "Run the control plane on another machine, or keep audit checkpoints elsewhere: vouchsafe server --push-checkpoint FILE", ZH: "请将控制面放到另一台机器，或在异地保存审计检查点：vouchsafe server --push-checkpoint FILE"}},
+	{Code: "HOST_UNATTESTED", Severity: finding.Warning,
+		Meaning: finding.Text{EN: "Keys go to a host that proved nothing about itself: everything rests on its word.", ZH: "密钥被交给未经证明的宿主机：一切取决于它是否诚实。"},
+		Remedy:  finding.Text{EN: "Give the host a TPM and enrol it: vouchsafe host enroll", ZH: "请为宿主机配置 TPM 并登记：vouchsafe host enroll"}},
+}
+
+// Ask asks for a lease.
+type Ask struct {
+	Tenant, VM, Host string
+	// Generation of the state file that the host has; 0 when the vTPM is new.
+	Generation int64
+	Actor      string
+}
+
+// Granted is a lease with its keys.
+type Granted struct {
+	Lease Lease
+	// OpenKey opens the state at the generation asked for; empty at 0.
+	OpenKey secret.Bytes
+	// SealKey seals the state at Lease.Generation. The host writes its state
+	// under it at once, and then confirms.
+	SealKey secret.Bytes
+	// For is how long the lease lasts; the host counts it on its monotonic clock.
+	For       time.Duration
+	Residence []byte // a signed statement
+	Findings  []finding.Finding
+}
+
+// Lend gives a host leave to run a vTPM.
+func (e *Enroller) Lend(ctx context.Context, a Ask) (Granted, error) {
+	fail := func(err error) (Granted, error) {
+		return Granted{}, e.refuse(ctx, a.Tenant, a.Actor, "vtpm.lease", a.VM, fmt.Errorf("lending %s to %s: %w", a.VM, a.Host, err))
+	}
+	// 1. May keys go to this host?
+	host, err := e.Hosts.Host(ctx, a.Tenant, a.Host)
+	if err != nil {
+		return fail(err)
+	}
+	if host.Tier == TierUnattested && !host.AcceptedUnattested {
+		return fail(Refusal{"HOST_UNATTESTED", "the host proved nothing about itself, and nobody accepted that"})
+	}
+	// 2. Record the intent: with the answer the state key leaves the house.
+	intent, err := e.Log.Begin(ctx, audit.Event{Tenant: a.Tenant, Actor: a.Actor, Action: "vtpm.lease", Object: a.VM,
+		Detail: map[string]string{"host": a.Host, "generation": strconv.FormatInt(a.Generation, 10)}})
+	if err != nil {
+		return Granted{}, err
+	}
+	// 3. One living copy, no older state: decided and written in one transaction.
+	var s Standing
+	err = e.Records.UpdateVM(ctx, a.Tenant, a.VM, func(st *Standing) error {
+		if err := lend(st, a, e.Clock.Wall(), e.alive.holds(*st)); err != nil {
+			return err
+		}
+		s = *st
+		return nil
+	})
+	if err != nil {
+		intent.Failed(ctx, err)
+		return Granted{}, fmt.Errorf("lending %s to %s: %w", a.VM, a.Host, err)
+	}
+	e.alive.begin(a.Tenant, a.VM)
+	// 4. The keys of two generations, and where the vTPM lives from now on.
+	g, err := e.grant(ctx, s, host, a.Generation)
+	if err != nil {
+		intent.Failed(ctx, err)
+		return Granted{}, fmt.Errorf("lending %s to %s: %w", a.VM, a.Host, err)
+	}
+	_, err = intent.Done(ctx, map[string]string{"lease": s.Lease.ID.String(), "generation": strconv.FormatInt(s.Lease.Generation, 10)})
+	return g, err
+}
+
+// lend is the decision: from what stands and what is asked to what shall stand.
+func lend(s *Standing, a Ask, now time.Time, alive bool) error {
+	switch {
+	case s.VM.State == StateRevoked:
+		return Refusal{"VM_REVOKED", fmt.Sprintf("%s was revoked on %s", s.VM.Name, s.VM.Revoked.UTC().Format(time.DateOnly))}
+	case s.VM.Host != a.Host:
+		return Refusal{"VM_ELSEWHERE", fmt.Sprintf("%s belongs on host %s", s.VM.Name, s.VM.Host)}
+	case alive && s.Lease.Host != a.Host:
+		return Refusal{"LEASE_ELSEWHERE", fmt.Sprintf("host %s runs this vTPM", s.Lease.Host)}
+	case a.Generation < s.VM.Generation:
+		return Refusal{"STATE_ROLLED_BACK", fmt.Sprintf("the state is of generation %d, the record of %d: an old copy", a.Generation, s.VM.Generation)}
+	case a.Generation > max(s.VM.Generation, s.VM.Pending):
+		return Refusal{"STATE_AHEAD", fmt.Sprintf("the state is of generation %d, the record only of %d: was this service set back?", a.Generation, s.VM.Generation)}
+	}
+	if a.Generation == s.VM.Pending {
+		s.VM.Generation = a.Generation // it was written, and the confirmation got lost
+	}
+	s.VM.Pending = s.VM.Generation + 1
+	l := Lease{Tenant: s.VM.Tenant, VM: s.VM.Name, Host: a.Host, Generation: s.VM.Pending, Issued: now, Expires: now.Add(LeaseTime)}
+	rand.Read(l.ID[:])
+	s.Lease = &l
+	return nil
+}
+
+// Confirm says that the host has written the state of the lease's generation:
+// from now on an older one is a roll-back.
+func (e *Enroller) Confirm(ctx context.Context, tenant, vm string, lease keyring.ID, generation int64) error {
+	err := e.Records.UpdateVM(ctx, tenant, vm, func(s *Standing) error {
+		if err := hold(*s, lease, e.alive.holds(*s)); err != nil {
+			return err
+		}
+		if generation != s.Lease.Generation {
+			return Refusal{"STATE_AHEAD", fmt.Sprintf("generation %d was confirmed, the lease is for %d", generation, s.Lease.Generation)}
+		}
+		s.VM.Generation, s.VM.Pending = generation, 0
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("confirming %s: %w", vm, err)
+	}
+	return nil
+}
+
+// Renew makes a lease last longer and states anew where the vTPM lives. A lease
+// that ran out, was given back or belongs to a revoked VM is gone.
+func (e *Enroller) Renew(ctx context.Context, tenant, vm string, lease keyring.ID) (Granted, error) {
+	var s Standing
+	err := e.Records.UpdateVM(ctx, tenant, vm, func(st *Standing) error {
+		if err := hold(*st, lease, e.alive.holds(*st)); err != nil {
+			return err
+		}
+		st.Lease.Expires = e.Clock.Wall().Add(LeaseTime)
+		s = *st
+		return nil
+	})
+	if err != nil {
+		return Granted{}, fmt.Errorf("renewing the lease of %s: %w", vm, err)
+	}
+	e.alive.begin(tenant, vm)
+	host, err := e.Hosts.Host(ctx, tenant, s.Lease.Host)
+	if err != nil {
+		return Granted{}, fmt.Errorf("renewing the lease of %s: %w", vm, err)
+	}
+	g := Granted{Lease: *s.Lease, For: LeaseTime, Findings: e.findings(host)}
+	g.Residence, err = e.residence(s, host)
+	return g, err
+}
+
+// Return gives a lease back: the vTPM is switched off, and another host need not wait.
+func (e *Enroller) Return(ctx context.Context, tenant, vm string, lease keyring.ID) error {
+	err := e.Records.UpdateVM(ctx, tenant, vm, func(s *Standing) error {
+		if err := hold(*s, lease, true); err != nil {
+			return err
+		}
+		s.Lease = nil
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("giving back the lease of %s: %w", vm, err)
+	}
+	e.alive.end(tenant, vm)
+	return nil
+}
+
+func hold(s Standing, lease keyring.ID, alive bool) error {
+	switch {
+	case s.VM.State == StateRevoked:
+		return Refusal{"VM_REVOKED", s.VM.Name + " was revoked"}
+	case s.Lease == nil || s.Lease.ID != lease:
+		return Refusal{"LEASE_GONE", "this lease was given back, or another one took its place"}
+	case !alive:
+		return Refusal{"LEASE_EXPIRED", "the lease ran out: ask for a new one"}
+	}
+	return nil
+}
+
+func (e *Enroller) grant(_ context.Context, s Standing, host Host, opens int64) (Granted, error) {
+	root, err := e.Ring.Unwrap(s.VM.Tenant, s.VM.ID, stateSecretLabel, s.VM.StateSecret)
+	if err != nil {
+		return Granted{}, fmt.Errorf("opening the state secret: %w", err)
+	}
+	defer root.Erase()
+	key := func(generation int64) secret.Bytes {
+		return derive.Key(root, derive.LeaseState, 32, s.VM.Tenant, s.VM.ID.String(), strconv.FormatInt(generation, 10))
+	}
+	g := Granted{Lease: *s.Lease, SealKey: key(s.Lease.Generation), For: LeaseTime, Findings: e.findings(host)}
+	if opens > 0 {
+		g.OpenKey = key(opens)
+	}
+	g.Residence, err = e.residence(s, host)
+	return g, err
+}
+
+func (e *Enroller) findings(host Host) []finding.Finding {
+	var fs []finding.Finding
+	if host.Tier == TierUnattested {
+		fs = append(fs, Findings.New("HOST_UNATTESTED", host.Name, "tier "+string(host.Tier)))
+	}
+	if host.Name == e.LocalHost {
+		fs = append(fs, Findings.New("ROLLBACK_UNANCHORED", host.Name, "the control plane runs on this host"))
+	}
+	return fs
+}
+
+// deadlines knows which leases are still alive, on the monotonic clock: setting
+// the wall clock forward ends none early, setting it back keeps none alive.
+type deadlines struct {
+	clock Clock
+	start time.Duration
+
+	mu    sync.Mutex
+	until map[[2]string]time.Duration
+}
+
+func newDeadlines(c Clock) *deadlines {
+	return &deadlines{clock: c, start: c.Elapsed(), until: map[[2]string]time.Duration{}}
+}
+
+func (d *deadlines) begin(tenant, vm string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.until[[2]string{tenant, vm}] = d.clock.Elapsed() + LeaseTime
+}
+
+func (d *deadlines) end(tenant, vm string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.until, [2]string{tenant, vm})
+}
+
+// holds says whether a lease on record may still be in use. One that this
+// process did not give itself may have been given just before it started.
+func (d *deadlines) holds(s Standing) bool {
+	if s.Lease == nil {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	end, ok := d.until[[2]string{s.VM.Tenant, s.VM.Name}]
+	if !ok {
+		end = d.start + LeaseTime
+	}
+	return d.clock.Elapsed() < end
+}

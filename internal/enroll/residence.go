@@ -1,0 +1,67 @@
+package enroll
+
+import (
+	"crypto"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/vouchsafe/vouchsafe/internal/statement"
+)
+
+// ResidenceType is the JWS type of residence statements.
+const ResidenceType = "vouchsafe-residence+jws"
+
+// Signer signs statements of this service.
+type Signer struct {
+	Key   crypto.Signer
+	Chain []*x509.Certificate // the signer's certificate first
+}
+
+// ResidenceStatement says where a vTPM lives and on what, for a short while. It
+// is apart from the endorsement certificate, which must not say with whom a VM
+// shares a host. Ids are opaque.
+type ResidenceStatement struct {
+	Service    string `json:"service"` // trust domain
+	Tenant     string `json:"tenant"`
+	VM         string `json:"vm"`   // id, as in the endorsement certificate
+	Host       string `json:"host"` // id
+	Tier       Tier   `json:"tier"`
+	Generation int64  `json:"generation"`
+	Lease      string `json:"lease"`
+	IssuedAt   int64  `json:"iat"` // seconds since 1970, as in RFC 7519
+	Expires    int64  `json:"exp"`
+}
+
+func (e *Enroller) residence(s Standing, h Host) ([]byte, error) {
+	now := e.Clock.Wall()
+	payload, err := json.Marshal(ResidenceStatement{
+		Service: e.TrustDomain, Tenant: s.VM.Tenant, VM: s.VM.ID.String(), Host: h.ID.String(), Tier: h.Tier,
+		Generation: s.Lease.Generation, Lease: s.Lease.ID.String(), IssuedAt: now.Unix(), Expires: now.Add(LeaseTime).Unix(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return statement.Sign(ResidenceType, payload, e.Residence.Key, e.Residence.Chain...)
+}
+
+// clockSlack is how far the clocks of signer and reader may be apart.
+const clockSlack = time.Minute
+
+// ParseResidence verifies a residence statement against the service's root.
+func ParseResidence(signed []byte, root *x509.Certificate, at time.Time) (ResidenceStatement, error) {
+	var r ResidenceStatement
+	payload, _, err := statement.Verify(ResidenceType, signed, root, at)
+	if err != nil {
+		return r, err
+	}
+	if err := json.Unmarshal(payload, &r); err != nil {
+		return r, fmt.Errorf("reading a residence statement: %w", err)
+	}
+	if at.Add(clockSlack).Unix() < r.IssuedAt || at.Add(-clockSlack).Unix() > r.Expires {
+		return r, errors.New("the residence statement is not from now: it is renewed with the lease")
+	}
+	return r, nil
+}
