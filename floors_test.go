@@ -24,7 +24,7 @@ var floors = [][]string{
 		"internal/secret", "internal/derive", "internal/xaes", "internal/statement", "internal/vtpm/swtpm",
 	},
 	{ // domain
-		"internal/seal", "internal/keyring", "internal/ca", "internal/vtpm", "internal/attest", "internal/audit",
+		"internal/seal", "internal/keyring", "internal/ca", "internal/vtpm", "internal/attest", "internal/audit", "internal/backup",
 	},
 	{ // services
 		"internal/enroll", "internal/store",

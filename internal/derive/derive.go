@@ -28,7 +28,8 @@ const (
 	RootWrap       Label = "vouchsafe/seal/v1/software-wrap"
 	KeyringWrap    Label = "vouchsafe/keyring/v1/wrap"
 	AuditSign      Label = "vouchsafe/audit/v1/checkpoint-ed25519"
-	BackupSign     Label = "vouchsafe/backup/v1/signature-ed25519"
+	BackupKEM      Label = "vouchsafe/backup/v1/kem-seed"
+	BackupMAC      Label = "vouchsafe/backup/v1/mac"
 	LeaseState     Label = "vouchsafe/lease/v1/state-key"
 	DiskKeyShares  Label = "vouchsafe/disk/v1/key-from-two-shares"
 	NonceMAC       Label = "vouchsafe/nonce/v1/mac"
@@ -38,7 +39,7 @@ const (
 
 // Labels lists all of them, for the test that compares the list with the document.
 func Labels() []Label {
-	return []Label{BoxAEAD, BoxCommit, RootWrap, KeyringWrap, AuditSign, BackupSign, LeaseState, DiskKeyShares, NonceMAC, OfflineKeyFile, VTPMState}
+	return []Label{BoxAEAD, BoxCommit, RootWrap, KeyringWrap, AuditSign, BackupKEM, BackupMAC, LeaseState, DiskKeyShares, NonceMAC, OfflineKeyFile, VTPMState}
 }
 
 // MinInput is the least that a key may be derived from: 128 bits.
