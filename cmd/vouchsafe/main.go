@@ -42,6 +42,13 @@ func newRoot(a *app) *cobra.Command {
 		newDemoCommand(a),
 		newVTPMCommand(a),
 		newEventlogCommand(a),
+		newInitCommand(a),
+		newUpCommand(a),
+		newServerCommand(a),
+		newHostCommand(a),
+		newVMCommand(a),
+		newCACommand(a),
+		newAuditCommand(a),
 		newVersionCommand(a),
 		newManCommand(a),
 	)

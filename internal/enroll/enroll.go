@@ -37,8 +37,9 @@ type Config struct {
 	Issuer      Issuer
 	Log         Log
 	Ring        *keyring.Ring
-	// Residence signs residence statements.
-	Residence Signer
+	// Residence returns who signs residence statements now: its certificate is
+	// renewed from time to time.
+	Residence func(ctx context.Context) (Signer, error)
 	// Endorser issues endorsement certificates; nil: VMs are born without one,
 	// and relying parties lose nothing, as they never need it.
 	Endorser Endorser

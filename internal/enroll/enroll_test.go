@@ -97,8 +97,10 @@ func newHouse(t *testing.T) *house {
 	h.config = enroll.Config{
 		TrustDomain: "vouchsafe.test", Records: h.store, Disks: h.store, Hosts: h.store, Repeats: h.store,
 		Issuer: office, Log: h.log, Ring: keyring.NewRing(rootKey),
-		Residence: enroll.Signer{Key: rk, Chain: append([]*x509.Certificate{rc}, chain...)},
-		Clock:     enroll.Clock{Wall: now, Elapsed: func() time.Duration { return h.elapsed }},
+		Residence: func(context.Context) (enroll.Signer, error) {
+			return enroll.Signer{Key: rk, Chain: append([]*x509.Certificate{rc}, chain...)}, nil
+		},
+		Clock: enroll.Clock{Wall: now, Elapsed: func() time.Duration { return h.elapsed }},
 	}
 	h.restart()
 	for _, host := range []enroll.Host{

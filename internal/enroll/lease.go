@@ -159,7 +159,7 @@ func (e *Enroller) Renew(ctx context.Context, tenant, vm string, lease keyring.I
 		return Granted{}, fmt.Errorf("renewing the lease of %s: %w", vm, err)
 	}
 	g := Granted{Lease: *s.Lease, For: LeaseTime, Findings: e.findings(host)}
-	g.Residence, err = e.residence(s, host)
+	g.Residence, err = e.residence(ctx, s, host)
 	return g, err
 }
 
@@ -191,7 +191,7 @@ func hold(s Standing, lease keyring.ID, alive bool) error {
 	return nil
 }
 
-func (e *Enroller) grant(_ context.Context, s Standing, host Host, opens int64) (Granted, error) {
+func (e *Enroller) grant(ctx context.Context, s Standing, host Host, opens int64) (Granted, error) {
 	root, err := e.Ring.Unwrap(s.VM.Tenant, s.VM.ID, stateSecretLabel, s.VM.StateSecret)
 	if err != nil {
 		return Granted{}, fmt.Errorf("opening the state secret: %w", err)
@@ -204,7 +204,7 @@ func (e *Enroller) grant(_ context.Context, s Standing, host Host, opens int64) 
 	if opens > 0 {
 		g.OpenKey = key(opens)
 	}
-	g.Residence, err = e.residence(s, host)
+	g.Residence, err = e.residence(ctx, s, host)
 	return g, err
 }
 

@@ -1,6 +1,7 @@
 package enroll
 
 import (
+	"context"
 	"crypto"
 	"crypto/x509"
 	"encoding/json"
@@ -35,7 +36,11 @@ type ResidenceStatement struct {
 	Expires    int64  `json:"exp"`
 }
 
-func (e *Enroller) residence(s Standing, h Host) ([]byte, error) {
+func (e *Enroller) residence(ctx context.Context, s Standing, h Host) ([]byte, error) {
+	signer, err := e.Residence(ctx)
+	if err != nil {
+		return nil, err
+	}
 	now := e.Clock.Wall()
 	payload, err := json.Marshal(ResidenceStatement{
 		Service: e.TrustDomain, Tenant: s.VM.Tenant, VM: s.VM.ID.String(), Host: h.ID.String(), Tier: h.Tier,
@@ -44,7 +49,7 @@ func (e *Enroller) residence(s Standing, h Host) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return statement.Sign(ResidenceType, payload, e.Residence.Key, e.Residence.Chain...)
+	return statement.Sign(ResidenceType, payload, signer.Key, signer.Chain...)
 }
 
 // clockSlack is how far the clocks of signer and reader may be apart.

@@ -37,7 +37,7 @@ func temp(t testing.TB) string { return filepath.Join(t.TempDir(), "vouchsafe.db
 func vm(name string) enroll.VM {
 	id := keyring.ID{}
 	copy(id[:], name)
-	return enroll.VM{Tenant: "default", Name: name, ID: id, Host: "h1", State: enroll.StateBorn, EKPublic: []byte("ek"), Created: time.UnixMilli(1000).UTC()}
+	return enroll.VM{Tenant: "default", Name: name, ID: id, Host: "h1", State: enroll.StateBorn, EKPublic: []byte("ek of " + name), Created: time.UnixMilli(1000).UTC()}
 }
 
 func birth(t testing.TB, s *Store, name string) {
@@ -88,7 +88,15 @@ func TestBirthRoundTrip(t *testing.T) {
 			t.Errorf("%v: %v", other, err)
 		}
 	}
-	if err := s.Birth(t.Context(), want, nil, enroll.Once{}); !errors.Is(err, ErrExists) {
+	twin := want
+	twin.Name, twin.ID = "web9", keyring.ID{9}
+	var r enroll.Refusal
+	if err := s.Birth(t.Context(), twin, nil, enroll.Once{}); !errors.As(err, &r) || r.Code != "EK_KNOWN" {
+		t.Errorf("one endorsement key, two VMs: %v", err)
+	}
+	twin = want
+	twin.EKPublic = []byte("another")
+	if err := s.Birth(t.Context(), twin, nil, enroll.Once{}); !errors.Is(err, ErrExists) {
 		t.Errorf("born twice: %v", err)
 	}
 }
@@ -136,7 +144,7 @@ func TestUpdateIsAllOrNothing(t *testing.T) {
 		t.Error("the endorsement key was changed")
 	}
 	v, _ := s.VM(t.Context(), "default", "web1")
-	if v.Generation != 0 || string(v.EKPublic) != "ek" {
+	if v.Generation != 0 || string(v.EKPublic) != "ek of web1" {
 		t.Errorf("left behind: %+v", v)
 	}
 	if err := s.UpdateVM(t.Context(), "default", "web1", func(st *enroll.Standing) error {
@@ -183,7 +191,8 @@ func TestBatchIsolation(t *testing.T) {
 				name = "taken"
 			}
 			if err := s.Birth(t.Context(), vm(name), nil, enroll.Once{}); err != nil {
-				if !errors.Is(err, ErrExists) || i%3 != 0 {
+				var r enroll.Refusal
+				if !errors.As(err, &r) || i%3 != 0 {
 					t.Errorf("%s: %v", name, err)
 				}
 				mu.Lock()

@@ -36,6 +36,12 @@ func (s *Store) Birth(ctx context.Context, v enroll.VM, disks []enroll.Disk, onc
 		if err := t.once(v.Tenant, once, v.Name); err != nil {
 			return err
 		}
+		var other string
+		if err := plain(t.row(`SELECT name FROM vm WHERE ek_public = $1`, notNil(v.EKPublic)).Scan(&other)); err == nil {
+			return enroll.Refusal{Code: "EK_KNOWN", Why: "a VM with this endorsement key is on record already"}
+		} else if err != ErrNotFound {
+			return err
+		}
 		if _, err := t.exec(`INSERT INTO vm (`+vmColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
 			v.Tenant, v.Name, v.ID.String(), v.Host, string(v.State), notNil(v.EKPublic), v.EKSerial, notNil(v.StateSecret), v.Generation, v.Pending, millis(v.Created), millis(v.Revoked), v.Reason); err != nil {
 			return err

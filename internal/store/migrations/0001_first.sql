@@ -132,6 +132,10 @@ CREATE TABLE disk (
   FOREIGN KEY (tenant, vm) REFERENCES vm (tenant, name)
 ) STRICT;
 
+-- One endorsement key, one VM, over all tenants and for ever: a vTPM that was
+-- copied, or revoked, is not born again under another name.
+CREATE UNIQUE INDEX vm_ek ON vm (ek_public);
+
 -- At most one lease for each vTPM: the one living copy.
 CREATE TABLE lease (
   tenant     TEXT    NOT NULL,

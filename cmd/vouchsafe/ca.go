@@ -1,0 +1,210 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"net/url"
+	"os"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vouchsafe/vouchsafe/internal/api"
+)
+
+func newCACommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{Use: "ca", Short: "Certificates: list, show, revoke, CRLs, credentials", Args: cobra.NoArgs}
+	cmd.AddCommand(newCAListCommand(a), newCAShowCommand(a), newCARevokeCommand(a), newCACRLCommand(a), newCARootCommand(a), newCACredentialCommand(a))
+	return cmd
+}
+
+func newCAListCommand(a *app) *cobra.Command {
+	var f clientFlags
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List certificates",
+		Args:  exactArgs(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := f.open()
+			if err != nil {
+				return err
+			}
+			w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
+			defer w.Flush()
+			for after := ""; ; {
+				var cs []api.Certificate
+				if err := c.call(cmd.Context(), "GET", "/v1/certificates?limit=500&after="+after, nil, &cs); err != nil {
+					return err
+				}
+				if !a.json && after == "" {
+					fmt.Fprintln(w, "SERIAL\tPROFILE\tSTATE\tNOT AFTER\tSUBJECT")
+				}
+				for _, v := range cs {
+					after = v.Serial
+					if !a.json {
+						fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", v.Serial, v.Profile, v.State, v.NotAfter, v.Subject)
+					} else if err := a.printJSON(v); err != nil {
+						return err
+					}
+				}
+				if len(cs) < 500 {
+					return nil
+				}
+			}
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func newCAShowCommand(a *app) *cobra.Command {
+	var f clientFlags
+	cmd := &cobra.Command{
+		Use:   "show SERIAL",
+		Short: "Print a certificate in PEM",
+		Args:  exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := f.open()
+			if err != nil {
+				return err
+			}
+			var v api.Certificate
+			if err := c.call(cmd.Context(), "GET", "/v1/certificates/"+url.PathEscape(args[0]), nil, &v); err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(v)
+			}
+			fmt.Fprintf(a.err, "%s %s %s\n", v.Profile, v.State, v.Subject)
+			_, err = fmt.Fprint(a.out, v.PEM)
+			return err
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func newCARevokeCommand(a *app) *cobra.Command {
+	var f clientFlags
+	var reason string
+	cmd := &cobra.Command{
+		Use:   "revoke SERIAL",
+		Short: "Revoke a certificate, for good",
+		Args:  exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := f.open()
+			if err != nil {
+				return err
+			}
+			var v api.Certificate
+			if err := c.call(cmd.Context(), "POST", "/v1/certificates/"+url.PathEscape(args[0])+"/revoke", map[string]string{"reason": reason}, &v); err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(v)
+			}
+			fmt.Fprintf(a.err, a.say("revoked %s (%s)\n", "已吊销 %s（%s）\n"), v.Serial, v.Reason)
+			return nil
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().StringVar(&reason, "reason", "", "key-compromise, affiliation-changed, superseded, cessation-of-operation or privilege-withdrawn (default unspecified)")
+	return cmd
+}
+
+func newCACRLCommand(a *app) *cobra.Command {
+	var f clientFlags
+	cmd := &cobra.Command{
+		Use:   "crl vtpm-ek|vm-identity|service-tls|operator|residence",
+		Short: "Print the CRL of one intermediate in PEM",
+		Args:  exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := f.open()
+			if err != nil {
+				return err
+			}
+			var v api.CRL
+			if err := c.call(cmd.Context(), "GET", "/v1/crls/"+url.PathEscape(args[0]), nil, &v); err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(v)
+			}
+			_, err = fmt.Fprint(a.out, v.PEM)
+			return err
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func newCARootCommand(a *app) *cobra.Command {
+	var state string
+	cmd := &cobra.Command{
+		Use:   "root",
+		Short: "Print the root certificate in PEM",
+		Args:  exactArgs(0),
+		RunE: func(*cobra.Command, []string) error {
+			dir, err := stateDir(state)
+			if err != nil {
+				return err
+			}
+			s, err := readService(dir)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprint(a.out, s.RootCA)
+			return err
+		},
+	}
+	stateFlag(cmd, &state)
+	return cmd
+}
+
+func newCACredentialCommand(a *app) *cobra.Command {
+	var f clientFlags
+	var kind, out string
+	cmd := &cobra.Command{
+		Use:   "credential NAME -o DIR",
+		Short: "Make a client credential for an operator or an agent; its key is made here",
+		Args:  exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := f.open()
+			if err != nil {
+				return err
+			}
+			if out == "" {
+				return usageError{fmt.Errorf("-o DIR is missing: where key, certificate and root go")}
+			}
+			if _, err := os.Stat(out); err == nil {
+				return fmt.Errorf("%s is there already", out)
+			}
+			key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+			if err != nil {
+				return err
+			}
+			der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+			if err != nil {
+				return err
+			}
+			var got api.Credential
+			if err := c.call(cmd.Context(), "POST", "/v1/credentials", api.NewCredential{Kind: kind, Name: args[0],
+				CSR: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))}, &got); err != nil {
+				return err
+			}
+			if err := saveCredential(out, key, got.PEM, got.RootCA); err != nil {
+				return err
+			}
+			fmt.Fprintf(a.err, a.say("credential of %s %s in %s\n", "%s %s 的凭据已写入 %s\n"), kind, args[0], out)
+			return nil
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().StringVar(&kind, "kind", "operator", "operator (may do everything) or agent (may ask for leases and nonces)")
+	cmd.Flags().StringVarP(&out, "out", "o", "", "new directory for the credential")
+	return cmd
+}

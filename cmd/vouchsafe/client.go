@@ -1,0 +1,149 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vouchsafe/vouchsafe/internal/api"
+	"github.com/vouchsafe/vouchsafe/internal/ca"
+)
+
+// apiClient calls the API with a credential: key, certificate, and the root by
+// which it recognises the service.
+type apiClient struct {
+	url  string
+	http *http.Client
+}
+
+// clientFlags are how a command finds its service.
+type clientFlags struct{ state, credential, server string }
+
+func (f *clientFlags) add(cmd *cobra.Command) {
+	stateFlag(cmd, &f.state)
+	cmd.Flags().StringVar(&f.credential, "credential", "", "directory with key.pem, cert.pem and ca.pem (default operator in the state directory)")
+	cmd.Flags().StringVar(&f.server, "server", "", "https://HOST:PORT of the service (default: where the server of the state directory listens)")
+}
+
+func (f *clientFlags) open() (*apiClient, error) {
+	dir := f.credential
+	if dir == "" {
+		state, err := stateDir(f.state)
+		if err != nil {
+			return nil, err
+		}
+		dir = filepath.Join(state, dirOperator)
+	}
+	cert, err := tls.LoadX509KeyPair(filepath.Join(dir, credentialCert), filepath.Join(dir, credentialKey))
+	if err != nil {
+		return nil, withHint(fmt.Errorf("reading the credential in %s: %w", dir, err), "vouchsafe init, or --credential DIR")
+	}
+	text, err := os.ReadFile(filepath.Join(dir, credentialCA))
+	if err != nil {
+		return nil, fmt.Errorf("reading the credential in %s: %w", dir, err)
+	}
+	root, err := parseCertificate(text)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", filepath.Join(dir, credentialCA), err)
+	}
+	url := f.server
+	if url == "" {
+		b, err := os.ReadFile(filepath.Join(dir, filepath.Base(fileURL)))
+		if err != nil {
+			return nil, withHint(errors.New("no server runs on this state directory"), "vouchsafe server, or --server https://HOST:PORT")
+		}
+		url = strings.TrimSpace(string(b))
+	}
+	return newClient(url, cert, root), nil
+}
+
+func newClient(url string, cert tls.Certificate, root *x509.Certificate) *apiClient {
+	pool := x509.NewCertPool()
+	pool.AddCert(root)
+	config := &tls.Config{
+		MinVersion: tls.VersionTLS13, RootCAs: pool, Certificates: []tls.Certificate{cert},
+		// A VM's certificate chains to the same root and may name any host: the
+		// service is recognised by its own kind of name.
+		VerifyConnection: func(cs tls.ConnectionState) error {
+			name, err := ca.NameOf(cs.PeerCertificates[0])
+			if err == nil && name.Kind != ca.KindService {
+				err = fmt.Errorf("it is %s, not the service", name)
+			}
+			return err
+		},
+	}
+	return &apiClient{strings.TrimSuffix(url, "/"), &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true}}}
+}
+
+// maxAnswer bounds what a server may send.
+const maxAnswer = 16 << 20
+
+// call sends in as JSON, if it is not nil, and reads the answer into out.
+func (c *apiClient) call(ctx context.Context, method, path string, in, out any) error {
+	return c.callOnce(ctx, method, path, "", in, out)
+}
+
+// callOnce is call with an idempotency key.
+func (c *apiClient) callOnce(ctx context.Context, method, path, key string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		data, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(data)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.url+path, body)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if key != "" {
+		req.Header.Set("Idempotency-Key", key)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return withHint(fmt.Errorf("calling the service: %w", err), "is it running? vouchsafe server")
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("reading the service's answer: %w", err)
+	}
+	if resp.StatusCode >= 300 {
+		var p struct {
+			api.Problem
+			Errors []struct{ Message, Location string } `json:"errors"`
+		}
+		if json.Unmarshal(data, &p) != nil || p.Detail == "" {
+			return fmt.Errorf("the service answers %s", resp.Status)
+		}
+		err := errors.New(p.Detail)
+		for _, e := range p.Errors {
+			err = fmt.Errorf("%w; %s: %s", err, e.Location, e.Message)
+		}
+		if p.Hint != "" {
+			return withHint(err, "%s", p.Hint)
+		}
+		return err
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(data, out); err != nil {
+		return fmt.Errorf("reading the service's answer: %w", err)
+	}
+	return nil
+}

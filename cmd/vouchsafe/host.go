@@ -1,0 +1,84 @@
+package main
+
+import (
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vouchsafe/vouchsafe/internal/api"
+)
+
+func newHostCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{Use: "host", Short: "Hosts that carry vTPMs: add, list", Args: cobra.NoArgs}
+	cmd.AddCommand(newHostAddCommand(a), newHostListCommand(a))
+	return cmd
+}
+
+func newHostAddCommand(a *app) *cobra.Command {
+	var f clientFlags
+	var in api.NewHost
+	cmd := &cobra.Command{
+		Use:   "add NAME",
+		Short: "Make a host known that proved nothing yet",
+		Args:  exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := f.open()
+			if err != nil {
+				return err
+			}
+			in.Name = args[0]
+			var h api.Host
+			if err := c.call(cmd.Context(), "POST", "/v1/hosts", in, &h); err != nil {
+				return err
+			}
+			if h.Tier == "unattested" && !h.AcceptUnattested {
+				fmt.Fprintln(a.err, a.say("note: no key goes to this host before it is attested, or accepted with --accept-unattested-host",
+					"注意：在该宿主机通过证明、或以 --accept-unattested-host 接受之前，不会向其发放密钥"))
+			}
+			return a.showHosts([]api.Host{h})
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().BoolVar(&in.AcceptUnattested, "accept-unattested-host", false, "let keys go there although it proved nothing: everything then rests on its word")
+	return cmd
+}
+
+func newHostListCommand(a *app) *cobra.Command {
+	var f clientFlags
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List hosts",
+		Args:  exactArgs(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := f.open()
+			if err != nil {
+				return err
+			}
+			var hosts []api.Host
+			if err := c.call(cmd.Context(), "GET", "/v1/hosts", nil, &hosts); err != nil {
+				return err
+			}
+			return a.showHosts(hosts)
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func (a *app) showHosts(hosts []api.Host) error {
+	w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
+	if !a.json {
+		fmt.Fprintln(w, "NAME\tTIER\tACCEPTED\tCREATED")
+	}
+	for _, h := range hosts {
+		if a.json {
+			if err := a.printJSON(h); err != nil {
+				return err
+			}
+			continue
+		}
+		fmt.Fprintf(w, "%s\t%s\t%v\t%s\n", h.Name, h.Tier, h.AcceptUnattested || h.Tier != "unattested", h.Created)
+	}
+	return w.Flush()
+}

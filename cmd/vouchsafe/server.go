@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vouchsafe/vouchsafe/internal/api"
+	"github.com/vouchsafe/vouchsafe/internal/ca"
+)
+
+type serverOptions struct {
+	serviceOptions
+	listen string
+	names  []string
+}
+
+func (o *serverOptions) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&o.listen, "listen", "127.0.0.1:8443", "address to listen on; port 0 takes any")
+	cmd.Flags().StringSliceVar(&o.names, "name", nil, "further host names or addresses by which clients reach this server")
+	cmd.Flags().StringVar(&o.pushCheckpoint, "push-checkpoint", "", "file that gets audit checkpoints, best on another machine's disk")
+}
+
+func newServerCommand(a *app) *cobra.Command {
+	var state string
+	var o serverOptions
+	cmd := &cobra.Command{
+		Use:   "server",
+		Short: "Run the control plane",
+		Args:  exactArgs(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			dir, err := stateDir(state)
+			if err != nil {
+				return err
+			}
+			return serve(cmd.Context(), a, dir, o)
+		},
+	}
+	stateFlag(cmd, &state)
+	o.flags(cmd)
+	return cmd
+}
+
+func newUpCommand(a *app) *cobra.Command {
+	var state string
+	var o serverOptions
+	var first initOptions
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Run everything on this machine; the first time, create it",
+		Args:  exactArgs(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			dir, err := stateDir(state)
+			if err != nil {
+				return err
+			}
+			if entries, err := os.ReadDir(dir); errors.Is(err, os.ErrNotExist) || err == nil && len(entries) == 0 {
+				file, recovery, err := createService(cmd.Context(), dir, first)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(a.err, a.say("created service %s in %s\nrecovery key: %s (take it off this machine)\n", "已创建服务 %s 于 %s\n恢复密钥：%s（请移出本机）\n"), file.ID, dir, recovery)
+			}
+			return serve(cmd.Context(), a, dir, o)
+		},
+	}
+	stateFlag(cmd, &state)
+	o.flags(cmd)
+	cmd.Flags().StringVar(&first.trustDomain, "trust-domain", "vouchsafe.internal", "when it is created: trust domain of the names in certificates")
+	cmd.Flags().StringVar(&first.operator, "operator", "admin", "when it is created: name of the first operator")
+	cmd.Flags().StringVar(&o.localHost, "host", "localhost", "name of this machine as a host of vTPMs")
+	return cmd
+}
+
+// serve runs the control plane until ctx ends.
+func serve(ctx context.Context, a *app, dir string, o serverOptions) (err error) {
+	s, err := openService(ctx, dir, o.serviceOptions)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	l, err := net.Listen("tcp", o.listen)
+	if err != nil {
+		return withHint(fmt.Errorf("listening: %w", err), "choose another port: --listen 127.0.0.1:0")
+	}
+	cert := s.tlsCertificate(l.Addr(), o.names)
+	if _, err := cert.get(ctx); err != nil { // a server that cannot say who it is does not start
+		return errors.Join(err, l.Close())
+	}
+	logger := slog.New(slog.NewTextHandler(a.err, nil))
+	srv := &http.Server{
+		Handler:           api.Handler(s.handler()),
+		TLSConfig:         api.TLSConfig(s.root, func() (*tls.Certificate, error) { return cert.get(ctx) }),
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      60 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          log.New(quiet{logger}, "", 0),
+	}
+	url := "https://" + l.Addr().String()
+	urlFile := filepath.Join(dir, fileURL)
+	if err := writeDurable(urlFile, []byte(url+"\n")); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	defer os.Remove(urlFile)
+	fmt.Fprintf(a.err, a.say("service %s listens on %s\n", "服务 %s 监听于 %s\n"), s.file.ID, url)
+	failed := make(chan error, 1)
+	go func() { failed <- srv.ServeTLS(l, "", "") }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	// A signal is how a server is told to stop: no failure.
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	return srv.Shutdown(grace)
+}
+
+// tlsCertificate is for every name by which this server may be reached.
+func (s *service) tlsCertificate(addr net.Addr, names []string) *renewed {
+	r := &renewed{office: s.office, profile: ca.ServiceProfile, now: s.now, dns: []string{"localhost"}, ips: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+		name: ca.Name{TrustDomain: s.file.TrustDomain, Tenant: "service", Kind: ca.KindService, Name: "api"}}
+	if host, err := os.Hostname(); err == nil && !strings.ContainsAny(host, "_ ") {
+		r.dns = append(r.dns, host)
+	}
+	if t, ok := addr.(*net.TCPAddr); ok && !t.IP.IsUnspecified() && !t.IP.IsLoopback() {
+		r.ips = append(r.ips, t.IP)
+	}
+	for _, n := range names {
+		if ip := net.ParseIP(n); ip != nil {
+			r.ips = append(r.ips, ip)
+		} else {
+			r.dns = append(r.dns, n)
+		}
+	}
+	return r
+}
+
+// quiet logs what net/http complains about: strangers' handshakes, at Debug.
+type quiet struct{ l *slog.Logger }
+
+func (q quiet) Write(p []byte) (int, error) {
+	q.l.Debug("http", "message", strings.TrimSpace(string(p)))
+	return len(p), nil
+}

@@ -1,0 +1,253 @@
+package main
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/vouchsafe/vouchsafe/internal/api"
+	"github.com/vouchsafe/vouchsafe/internal/audit"
+	"github.com/vouchsafe/vouchsafe/internal/ca"
+	"github.com/vouchsafe/vouchsafe/internal/enroll"
+	"github.com/vouchsafe/vouchsafe/internal/keyring"
+	"github.com/vouchsafe/vouchsafe/internal/seal"
+	"github.com/vouchsafe/vouchsafe/internal/secret"
+	"github.com/vouchsafe/vouchsafe/internal/store"
+)
+
+// service is a control plane, opened: all rooms, wired by hand.
+type service struct {
+	dir    string
+	file   serviceFile
+	root   *x509.Certificate
+	ring   *keyring.Ring
+	store  *store.Store
+	audit  *audit.Log
+	office *ca.Office
+	enroll *enroll.Enroller
+	now    func() time.Time
+	// residence signs residence statements.
+	residence *renewed
+}
+
+// serviceOptions are what a run of the service can choose.
+type serviceOptions struct {
+	localHost      string // the host this control plane runs on, if it carries vTPMs itself
+	pushCheckpoint string // a file that gets audit checkpoints, best on another machine
+}
+
+// openService opens the service in dir.
+func openService(ctx context.Context, dir string, o serviceOptions) (*service, error) {
+	file, err := readService(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &service{dir: dir, file: file, now: time.Now}
+	if err := s.open(ctx, o); err != nil {
+		s.close()
+		return nil, fmt.Errorf("opening the service in %s: %w", dir, err)
+	}
+	return s, nil
+}
+
+func (s *service) open(ctx context.Context, o serviceOptions) error {
+	rootKey, err := openRootKey(ctx, s.dir)
+	if err != nil {
+		return err
+	}
+	s.ring = keyring.NewRing(rootKey)
+	if s.root, err = parseCertificate([]byte(s.file.RootCA)); err != nil {
+		return fmt.Errorf("reading the root certificate: %w", err)
+	}
+	if s.store, err = store.Open(ctx, filepath.Join(s.dir, fileStore), s.now); err != nil {
+		return err
+	}
+	signer, err := audit.NewSigner(rootKey, auditOrigin(s.file))
+	if err != nil {
+		return err
+	}
+	if s.audit, err = audit.Open(filepath.Join(s.dir, dirAudit), signer, audit.Options{Now: s.now, OnCheckpoint: pusher(o.pushCheckpoint)}); err != nil {
+		return withHint(err, "vouchsafe audit verify --state %s", s.dir)
+	}
+	if s.office, err = openOffice(ctx, s.root, s.store, s.ring, s.now); err != nil {
+		return err
+	}
+	s.residence = &renewed{office: s.office, profile: ca.ResidenceProfile, now: s.now,
+		name: ca.Name{TrustDomain: s.file.TrustDomain, Tenant: "service", Kind: ca.KindService, Name: "residence"}}
+	s.enroll = enroll.New(enroll.Config{
+		TrustDomain: s.file.TrustDomain, Records: s.store, Disks: s.store, Hosts: s.store, Repeats: s.store,
+		Issuer: s.office, Log: s.audit, Ring: s.ring, LocalHost: o.localHost,
+		Residence: s.residence.signer,
+	})
+	return nil
+}
+
+func (s *service) close() error {
+	var errs []error
+	if s.store != nil {
+		errs = append(errs, s.store.Close())
+	}
+	if s.audit != nil { // after the store: what that did is on record
+		errs = append(errs, s.audit.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// openRootKey opens the root key with the tiers that this machine has.
+func openRootKey(ctx context.Context, dir string) (secret.Bytes, error) {
+	data, err := os.ReadFile(filepath.Join(dir, fileSealed))
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	sealed, err := seal.Parse(data)
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	key, err := seal.ReadKeyFile(filepath.Join(dir, fileRootKey))
+	if errors.Is(err, seal.ErrKeyFileOpen) {
+		return secret.Bytes{}, withHint(err, "chmod 600 %s, and find out who could read it", filepath.Join(dir, fileRootKey))
+	}
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	tier, err := seal.NewSoftware(key)
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	root, _, err := sealed.Open(ctx, tier)
+	return root, err
+}
+
+// openOffice opens every authority of the store; the newest of a purpose signs.
+func openOffice(ctx context.Context, root *x509.Certificate, st *store.Store, ring *keyring.Ring, now func() time.Time) (*ca.Office, error) {
+	stored, err := st.Authorities(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var as []*ca.Authority
+	seen := map[ca.Purpose]bool{}
+	for _, a := range stored {
+		if seen[a.Purpose] {
+			continue
+		}
+		seen[a.Purpose] = true
+		k, err := st.KeyByID(ctx, "", a.Key)
+		if err != nil {
+			return nil, fmt.Errorf("the %s authority's key: %w", a.Purpose, err)
+		}
+		opened, err := ring.Open(k)
+		if err != nil {
+			return nil, fmt.Errorf("the %s authority's key: %w", a.Purpose, err)
+		}
+		signer, err := opened.Signer(a.KeyVersion)
+		if err != nil {
+			return nil, err
+		}
+		authority, err := ca.NewAuthority(a.Purpose, a.DER, signer)
+		if err != nil {
+			return nil, err
+		}
+		as = append(as, authority)
+	}
+	return ca.NewOffice(root, st, now, as...)
+}
+
+func auditOrigin(f serviceFile) string { return f.TrustDomain + "/audit/" + f.ID }
+
+// pusher writes checkpoints to a file; the newest replaces the one before.
+func pusher(path string) func([]byte) {
+	if path == "" {
+		return nil
+	}
+	return func(signed []byte) {
+		tmp := path + ".new"
+		if os.WriteFile(tmp, signed, 0o644) == nil {
+			os.Rename(tmp, path)
+		}
+	}
+}
+
+// handler is the API of this service.
+func (s *service) handler() api.Backend {
+	return api.Backend{ServiceID: s.file.ID, TrustDomain: s.file.TrustDomain, Version: version, Enroll: s.enroll,
+		Store: s.store, Office: s.office, Audit: s.audit, AuditKey: s.file.AuditKey, Now: s.now}
+}
+
+// renewed is a certificate of the service's own whose key lives in memory only.
+// It is issued when first asked for, and anew when a third of its life is left.
+type renewed struct {
+	office  *ca.Office
+	profile ca.Profile
+	name    ca.Name
+	dns     []string
+	ips     []net.IP
+	now     func() time.Time
+
+	mu   sync.Mutex
+	cert *tls.Certificate
+}
+
+func (r *renewed) get(ctx context.Context) (*tls.Certificate, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.now()
+	if r.cert != nil {
+		leaf := r.cert.Leaf
+		left, life := leaf.NotAfter.Sub(now), leaf.NotAfter.Sub(leaf.NotBefore)
+		if left > life/3 && !now.Before(leaf.NotBefore) {
+			return r.cert, nil
+		}
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := r.office.Issue(ctx, r.profile, ca.Request{PublicKey: key.Public(), Name: &r.name, DNSNames: r.dns, IPs: r.ips})
+	if err != nil {
+		if r.cert != nil && now.Before(r.cert.Leaf.NotAfter) {
+			return r.cert, nil // the old one is still good: a full disk must not end TLS
+		}
+		return nil, err
+	}
+	chain, err := r.office.Chain(r.profile.Purpose)
+	if err != nil {
+		return nil, err
+	}
+	r.cert = &tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}
+	for _, c := range chain {
+		r.cert.Certificate = append(r.cert.Certificate, c.Raw)
+	}
+	return r.cert, nil
+}
+
+func (r *renewed) signer(ctx context.Context) (enroll.Signer, error) {
+	c, err := r.get(ctx)
+	if err != nil {
+		return enroll.Signer{}, err
+	}
+	chain, err := r.office.Chain(r.profile.Purpose)
+	if err != nil {
+		return enroll.Signer{}, err
+	}
+	return enroll.Signer{Key: c.PrivateKey.(crypto.Signer), Chain: append([]*x509.Certificate{c.Leaf}, chain...)}, nil
+}
+
+func parseCertificate(text []byte) (*x509.Certificate, error) {
+	block, _ := pem.Decode(text)
+	if block == nil || block.Type != "CERTIFICATE" {
+		return nil, errors.New("there is no certificate in it")
+	}
+	return x509.ParseCertificate(block.Bytes)
+}

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"net/url"
+	"os"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vouchsafe/vouchsafe/internal/api"
+)
+
+func newVMCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{Use: "vm", Short: "VMs: create, list, show, revoke", Args: cobra.NoArgs}
+	cmd.AddCommand(newVMCreateCommand(a), newVMListCommand(a), newVMShowCommand(a), newVMRevokeCommand(a))
+	return cmd
+}
+
+func newVMCreateCommand(a *app) *cobra.Command {
+	var f clientFlags
+	var in api.NewVM
+	var ek, key string
+	cmd := &cobra.Command{
+		Use:   "create NAME --host HOST --ek-public FILE",
+		Short: "Make a VM known by the endorsement key of its vTPM",
+		Args:  exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := f.open()
+			if err != nil {
+				return err
+			}
+			if ek == "" {
+				return usageError{fmt.Errorf("--ek-public is missing: the vTPM's endorsement key, PUBLIC KEY in PEM")}
+			}
+			pem, err := os.ReadFile(ek)
+			if err != nil {
+				return err
+			}
+			in.Name, in.EKPublic = args[0], string(pem)
+			if key == "" { // so that our own retries do it once
+				b := make([]byte, 16)
+				rand.Read(b)
+				key = hex.EncodeToString(b)
+			}
+			var vm api.VM
+			if err := c.callOnce(cmd.Context(), "POST", "/v1/vms", key, in, &vm); err != nil {
+				return err
+			}
+			return a.showVM(vm)
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().StringVar(&in.Host, "host", "localhost", "host that carries its vTPM")
+	cmd.Flags().StringVar(&ek, "ek-public", "", "file with the vTPM's endorsement key, PUBLIC KEY in PEM")
+	cmd.Flags().StringSliceVar(&in.Disks, "disk", nil, "name of a disk that gets a key; may be repeated (default root)")
+	cmd.Flags().StringVar(&key, "idempotency-key", "", "the same key twice makes one VM")
+	return cmd
+}
+
+func newVMListCommand(a *app) *cobra.Command {
+	var f clientFlags
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List VMs",
+		Args:  exactArgs(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := f.open()
+			if err != nil {
+				return err
+			}
+			w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
+			defer w.Flush()
+			for after := ""; ; {
+				var vms []api.VM
+				if err := c.call(cmd.Context(), "GET", "/v1/vms?limit=500&after="+url.QueryEscape(after), nil, &vms); err != nil {
+					return err
+				}
+				if !a.json && after == "" {
+					fmt.Fprintln(w, "NAME\tSTATE\tHOST\tGENERATION\tCREATED")
+				}
+				for _, v := range vms {
+					if a.json {
+						if err := a.printJSON(v); err != nil {
+							return err
+						}
+					} else {
+						fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\n", v.Name, v.State, v.Host, v.Generation, v.Created)
+					}
+					after = v.Name
+				}
+				if len(vms) < 500 {
+					return nil
+				}
+			}
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func newVMShowCommand(a *app) *cobra.Command {
+	var f clientFlags
+	cmd := &cobra.Command{
+		Use:   "show NAME",
+		Short: "Show one VM",
+		Args:  exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := f.open()
+			if err != nil {
+				return err
+			}
+			var vm api.VM
+			if err := c.call(cmd.Context(), "GET", "/v1/vms/"+url.PathEscape(args[0]), nil, &vm); err != nil {
+				return err
+			}
+			return a.showVM(vm)
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func newVMRevokeCommand(a *app) *cobra.Command {
+	var f clientFlags
+	var reason string
+	cmd := &cobra.Command{
+		Use:   "revoke NAME --reason TEXT",
+		Short: "End all trust in a VM, for good: no key, no certificate, no lease",
+		Args:  exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := f.open()
+			if err != nil {
+				return err
+			}
+			if reason == "" {
+				return usageError{fmt.Errorf("--reason is missing: whoever reads the record will want to know")}
+			}
+			var vm api.VM
+			if err := c.call(cmd.Context(), "POST", "/v1/vms/"+url.PathEscape(args[0])+"/revoke", map[string]string{"reason": reason}, &vm); err != nil {
+				return err
+			}
+			return a.showVM(vm)
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the record")
+	return cmd
+}
+
+func (a *app) showVM(v api.VM) error {
+	if a.json {
+		return a.printJSON(v)
+	}
+	w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
+	for _, row := range [][2]string{
+		{"name", v.Name}, {"id", v.ID}, {"state", v.State}, {"host", v.Host}, {"ek digest", v.EKDigest}, {"ek certificate", v.EKSerial},
+		{"generation", fmt.Sprint(v.Generation)}, {"created", v.Created}, {"revoked", v.Revoked}, {"reason", v.Reason},
+	} {
+		if row[1] != "" {
+			fmt.Fprintf(w, "%s\t%s\n", row[0], row[1])
+		}
+	}
+	return w.Flush()
+}

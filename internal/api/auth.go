@@ -1,0 +1,119 @@
+package api
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"slices"
+
+	"github.com/vouchsafe/vouchsafe/internal/ca"
+	"github.com/vouchsafe/vouchsafe/internal/enroll"
+)
+
+// Who may call: kinds of names in client certificates.
+var (
+	operators = []string{ca.KindOperator}
+	agents    = []string{ca.KindOperator, ca.KindAgent}
+	everyone  = []string{ca.KindOperator, ca.KindAgent, ca.KindVM}
+)
+
+// TLSConfig is TLS 1.3 that wants a client certificate below root. Which
+// intermediate it must come from, and whether it was revoked, is asked again
+// for every request, so a revocation does not wait for a connection to end.
+func TLSConfig(root *x509.Certificate, certificate func() (*tls.Certificate, error)) *tls.Config {
+	pool := x509.NewCertPool()
+	pool.AddCert(root)
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS13,
+		ClientAuth:     tls.RequireAndVerifyClientCert,
+		ClientCAs:      pool,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return certificate() },
+		// A resumed session would bring the certificate of its beginning.
+		SessionTicketsDisabled: true,
+		NextProtos:             []string{"h2", "http/1.1"},
+	}
+}
+
+type callerKey struct{}
+
+// caller is who sent the request; authenticate put it there.
+func caller(ctx context.Context) ca.Name {
+	n, ok := ctx.Value(callerKey{}).(ca.Name)
+	if !ok {
+		panic("internal error: a request that was not authenticated")
+	}
+	return n
+}
+
+func allow(ctx context.Context, kinds []string) error {
+	if n := caller(ctx); !slices.Contains(kinds, n.Kind) {
+		return &Problem{Status: http.StatusForbidden, Title: "Forbidden", Code: "ROLE_MISSING",
+			Detail: "a certificate of kind " + n.Kind + " may not do this", Hint: "use an operator's certificate"}
+	}
+	return nil
+}
+
+// authenticate lets only known callers through, whatever they ask for.
+func (s *server) authenticate(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name, err := s.identify(r.Context(), r.TLS)
+		if err != nil {
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(http.StatusUnauthorized)
+			json.NewEncoder(w).Encode(&Problem{Status: http.StatusUnauthorized, Title: "Unauthorized", Detail: err.Error(), Code: "CLIENT_CERTIFICATE_REFUSED",
+				Hint: "vouchsafe ca credential NAME makes a new one"})
+			return
+		}
+		w.Header().Set("Strict-Transport-Security", "max-age=31536000")
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, name)))
+	})
+}
+
+// kindOf says which kinds of callers an intermediate vouches for.
+var kindOf = map[ca.Purpose][]string{
+	ca.Operator:   {ca.KindOperator, ca.KindAgent},
+	ca.VMIdentity: {ca.KindVM},
+}
+
+func (s *server) identify(ctx context.Context, state *tls.ConnectionState) (ca.Name, error) {
+	if state == nil || len(state.VerifiedChains) == 0 {
+		return ca.Name{}, errors.New("there is no client certificate")
+	}
+	chain := state.VerifiedChains[0]
+	leaf := chain[0]
+	if len(chain) != 3 {
+		return ca.Name{}, errors.New("the client certificate was not issued by one of this service's intermediates")
+	}
+	name, err := ca.NameOf(leaf)
+	if err != nil {
+		return name, err
+	}
+	vouched := false
+	for purpose, kinds := range kindOf {
+		if a, err := s.Office.Authority(purpose); err == nil && a.Certificate.Equal(chain[1]) {
+			vouched = slices.Contains(kinds, name.Kind)
+		}
+	}
+	if !vouched || name.TrustDomain != s.TrustDomain {
+		return name, errors.New("the client certificate was issued for another purpose")
+	}
+	if now := s.Now(); now.After(leaf.NotAfter) || now.Before(leaf.NotBefore) {
+		return name, errors.New("the client certificate is not valid now") // a connection may outlive it
+	}
+	state2, _, err := s.Store.Certificate(ctx, ca.SerialText(leaf))
+	if errors.Is(err, enroll.ErrNotFound) {
+		return name, errors.New("the client certificate is not on record")
+	}
+	if err != nil {
+		return name, err
+	}
+	if state2.State != "issued" {
+		return name, errors.New("the client certificate was revoked")
+	}
+	return name, nil
+}

@@ -1,0 +1,63 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/vouchsafe/vouchsafe/internal/audit"
+	"github.com/vouchsafe/vouchsafe/internal/enroll"
+	"github.com/vouchsafe/vouchsafe/internal/store"
+)
+
+// Problem is an error as it goes over the wire: RFC 9457, with a code that
+// scripts can match and a way out.
+type Problem struct {
+	Status int    `json:"status"`
+	Title  string `json:"title"`
+	Detail string `json:"detail"`
+	Code   string `json:"code,omitempty"`
+	Hint   string `json:"hint,omitempty"`
+}
+
+func (p *Problem) Error() string             { return p.Detail }
+func (p *Problem) GetStatus() int            { return p.Status }
+func (p *Problem) ContentType(string) string { return "application/problem+json" }
+
+// table turns our errors into HTTP, in one place. The first match counts.
+var table = []struct {
+	is     error
+	status int
+	code   string
+	hint   string
+}{
+	{enroll.ErrNotFound, http.StatusNotFound, "NOT_FOUND", "check the name; lists show what there is"},
+	{enroll.ErrExists, http.StatusConflict, "EXISTS", "choose another name"},
+	{enroll.ErrOtherRequest, http.StatusUnprocessableEntity, "IDEMPOTENCY_KEY_REUSED", "use a new key for a new request"},
+	{store.ErrFull, http.StatusInsufficientStorage, "DISK_FULL", "free some space on the server"},
+	{audit.ErrFull, http.StatusInsufficientStorage, "DISK_FULL", "free some space on the server"},
+	{audit.ErrBroken, http.StatusServiceUnavailable, "AUDIT_BROKEN", "restart the server and run vouchsafe audit verify"},
+	{store.ErrBusy, http.StatusServiceUnavailable, "BUSY", "try again in a second"},
+	{audit.ErrBusy, http.StatusServiceUnavailable, "BUSY", "try again in a second"},
+	{context.DeadlineExceeded, http.StatusServiceUnavailable, "BUSY", "try again in a second"},
+}
+
+func asProblem(err error) error {
+	var p *Problem
+	var h huma.StatusError
+	if errors.As(err, &p) || errors.As(err, &h) {
+		return err
+	}
+	var r enroll.Refusal
+	if errors.As(err, &r) {
+		return &Problem{Status: http.StatusForbidden, Title: "Refused", Detail: err.Error(), Code: r.Code}
+	}
+	for _, row := range table {
+		if errors.Is(err, row.is) {
+			return &Problem{Status: row.status, Title: http.StatusText(row.status), Detail: err.Error(), Code: row.code, Hint: row.hint}
+		}
+	}
+	return &Problem{Status: http.StatusUnprocessableEntity, Title: "Unprocessable", Detail: err.Error()}
+}
