@@ -49,6 +49,9 @@ func newRoot(a *app) *cobra.Command {
 		newVMCommand(a),
 		newCACommand(a),
 		newAuditCommand(a),
+		newCheckCommand(a),
+		newBackupCommand(a),
+		newRestoreCommand(a),
 		newVersionCommand(a),
 		newManCommand(a),
 	)

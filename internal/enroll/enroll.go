@@ -266,3 +266,20 @@ func (e *Enroller) refuse(ctx context.Context, tenant, actor, action, object str
 	_, err := e.Log.Append(context.WithoutCancel(ctx), audit.Event{Tenant: tenant, Actor: actor, Action: action, Object: object, Phase: audit.Refused, Detail: detail})
 	return errors.Join(why, err)
 }
+
+// CheckSecrets opens what is kept of a VM and complains about what does not open.
+func CheckSecrets(ring *keyring.Ring, vm VM, disks []Disk) []error {
+	var bad []error
+	check := func(what string, wrapped []byte) {
+		s, err := ring.Unwrap(vm.Tenant, vm.ID, what, wrapped)
+		if err != nil {
+			bad = append(bad, fmt.Errorf("opening the %s: %w", what, err))
+		}
+		s.Erase()
+	}
+	check(stateSecretLabel, vm.StateSecret)
+	for _, d := range disks {
+		check(diskShareLabel(d.Name), d.Share)
+	}
+	return bad
+}

@@ -1,0 +1,270 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vouchsafe/vouchsafe/finding"
+	"github.com/vouchsafe/vouchsafe/internal/audit"
+	"github.com/vouchsafe/vouchsafe/internal/enroll"
+	"github.com/vouchsafe/vouchsafe/internal/keyring"
+	"github.com/vouchsafe/vouchsafe/internal/store"
+)
+
+// checkFindings are the faults of a state directory that check names itself;
+// those of the audit log have their own catalogue.
+var checkFindings = finding.Catalog{
+	{Code: "STATE_OPEN", Severity: finding.Error,
+		Meaning: finding.Text{EN: "Others on this machine can read or change a file that holds or protects keys.", ZH: "本机其他用户可读取或修改保存或保护密钥的文件。"},
+		Remedy:  finding.Text{EN: "chmod -R go= {0}; then find out who could read it, and take its keys for known", ZH: "chmod -R go= {0}；然后查明谁可能读取过，并视密钥已泄露"}},
+	{Code: "STATE_INCOMPLETE", Severity: finding.Error,
+		Meaning: finding.Text{EN: "A file of the service is missing.", ZH: "服务缺少一个文件。"},
+		Remedy:  finding.Text{EN: "vouchsafe restore FILE --recovery KEYFILE --state NEWDIR", ZH: "vouchsafe restore FILE --recovery KEYFILE --state NEWDIR"}},
+	{Code: "RECOVERY_KEY_HERE", Severity: finding.Warning,
+		Meaning: finding.Text{EN: "The recovery key still lies on this machine: whoever takes the machine can open every backup and act as the root CA, and when the machine is lost no backup opens any more.", ZH: "恢复密钥仍在本机：拿到本机者可打开所有备份并充当根 CA；而本机丢失时备份将无法打开。"},
+		Remedy:  finding.Text{EN: "Copy it to two places away from here, then: shred -u {0}", ZH: "复制到本机之外的两个地方，然后：shred -u {0}"}},
+	{Code: "ROOT_KEY_CLOSED", Severity: finding.Error,
+		Meaning: finding.Text{EN: "The root key does not open: without it no key of the service does.", ZH: "根密钥无法打开：没有它，服务的任何密钥都无法打开。"},
+		Remedy:  finding.Text{EN: "vouchsafe restore FILE --recovery KEYFILE --state NEWDIR", ZH: "vouchsafe restore FILE --recovery KEYFILE --state NEWDIR"}},
+	{Code: "STORE_DAMAGED", Severity: finding.Error,
+		Meaning: finding.Text{EN: "The store does not agree with itself.", ZH: "数据库自相矛盾。"},
+		Remedy:  finding.Text{EN: "Keep a copy of it, then: vouchsafe restore FILE --recovery KEYFILE --state NEWDIR", ZH: "请保留副本，然后：vouchsafe restore FILE --recovery KEYFILE --state NEWDIR"}},
+	{Code: "KEY_DAMAGED", Severity: finding.Error,
+		Meaning: finding.Text{EN: "A key on record does not open under the root key: it was changed, moved from another place, or belongs to another service.", ZH: "记录中的密钥无法用根密钥打开：被改动、从别处移来，或属于其他服务。"},
+		Remedy:  finding.Text{EN: "vouchsafe restore FILE --recovery KEYFILE --state NEWDIR", ZH: "vouchsafe restore FILE --recovery KEYFILE --state NEWDIR"}},
+	{Code: "AUTHORITY_BROKEN", Severity: finding.Error,
+		Meaning: finding.Text{EN: "A certificate authority of the service does not chain to its root, or its key is not its own.", ZH: "服务的某个证书颁发机构与根不符，或密钥不属于它。"},
+		Remedy:  finding.Text{EN: "vouchsafe restore FILE --recovery KEYFILE --state NEWDIR", ZH: "vouchsafe restore FILE --recovery KEYFILE --state NEWDIR"}},
+	{Code: "AUTHORITY_EXPIRES", Severity: finding.Warning,
+		Meaning: finding.Text{EN: "A certificate authority ends soon: what it issued ends with it.", ZH: "某个证书颁发机构即将到期：其签发的证书将一同失效。"},
+		Remedy:  finding.Text{EN: "Plan a new intermediate with the recovery key at hand", ZH: "请备好恢复密钥，计划签发新的中间证书"}},
+	{Code: "STORE_AHEAD_OF_AUDIT", Severity: finding.Error,
+		Meaning: finding.Text{EN: "The store knows a VM whose birth the audit log does not: the log was replaced or cut, or somebody wrote to the store.", ZH: "数据库中有审计日志未记载其诞生的虚拟机：日志被替换或截断，或有人改写了数据库。"},
+		Remedy:  finding.Text{EN: "Compare with a checkpoint kept elsewhere: vouchsafe audit verify --checkpoint FILE", ZH: "请与异地检查点对比：vouchsafe audit verify --checkpoint FILE"}},
+	{Code: "CLOCK_BEHIND", Severity: finding.Warning,
+		Meaning: finding.Text{EN: "The clock is before the newest record: it was set back, or was ahead when that was written.", ZH: "时钟早于最新记录：时钟被调回，或写入时时钟超前。"},
+		Remedy:  finding.Text{EN: "Set the clock right: timedatectl", ZH: "请校准时钟：timedatectl"}},
+}
+
+func newCheckCommand(a *app) *cobra.Command {
+	var state string
+	var checkpoints []string
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Examine every store of the service, and explain what is wrong",
+		Args:  exactArgs(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			dir, err := stateDir(state)
+			if err != nil {
+				return err
+			}
+			outside, err := readCheckpoints(checkpoints)
+			if err != nil {
+				return err
+			}
+			if _, err := readService(dir); err != nil {
+				return err
+			}
+			fs, err := examine(cmd.Context(), dir, outside)
+			if err != nil {
+				return err
+			}
+			if a.json {
+				for _, f := range fs {
+					if err := a.printJSON(f.In(a.lang())); err != nil {
+						return err
+					}
+				}
+				return worst(fs)
+			}
+			a.printFindings(fs)
+			if len(fs) == 0 {
+				fmt.Fprintln(a.err, a.say("root key, store, keys, authorities, VMs and audit log: all hold", "根密钥、数据库、密钥、证书颁发机构、虚拟机和审计日志：全部正常"))
+			}
+			return worst(fs)
+		},
+	}
+	stateFlag(cmd, &state)
+	cmd.Flags().StringSliceVar(&checkpoints, "checkpoint", nil, "audit checkpoint that was kept elsewhere; may be repeated")
+	return cmd
+}
+
+// examiner collects findings about one state directory.
+type examiner struct {
+	dir   string
+	fs    []finding.Finding
+	known [][2]string // tenant and name of every VM in the store
+}
+
+func (e *examiner) add(code, subject, evidence string, args ...string) {
+	e.fs = append(e.fs, checkFindings.New(code, subject, evidence, args...))
+}
+
+// examine looks at everything in a state directory, as far as each part can be
+// reached, also while the service runs.
+func examine(ctx context.Context, dir string, outside []audit.Outside) ([]finding.Finding, error) {
+	e := &examiner{dir: dir}
+	file, err := readService(dir)
+	if err != nil {
+		return nil, err
+	}
+	e.files()
+	e.inside(ctx, file)
+	// The log comes last: it must know at least what the store knew before.
+	e.auditLog(file, outside)
+	return e.fs, nil
+}
+
+// inside opens what the root key opens.
+func (e *examiner) inside(ctx context.Context, file serviceFile) {
+	rootKey, err := openRootKey(ctx, e.dir)
+	if err != nil {
+		e.add("ROOT_KEY_CLOSED", filepath.Join(e.dir, fileSealed), err.Error())
+		return // nothing else opens
+	}
+	ring := keyring.NewRing(rootKey)
+	st, err := store.Open(ctx, filepath.Join(e.dir, fileStore), time.Now)
+	if err != nil {
+		e.add("STORE_DAMAGED", filepath.Join(e.dir, fileStore), err.Error())
+		return
+	}
+	defer st.Close()
+	bad, err := st.Check(ctx)
+	if err != nil {
+		bad = append(bad, err.Error())
+	}
+	for _, b := range bad {
+		e.add("STORE_DAMAGED", filepath.Join(e.dir, fileStore), b)
+	}
+	e.keys(ctx, st, ring)
+	e.authorities(ctx, file, st, ring)
+	e.vms(ctx, st, ring)
+}
+
+// files: all there, and nobody else's to read.
+func (e *examiner) files() {
+	for _, name := range append([]string{fileStore, dirAudit}, backupFiles...) {
+		if _, err := os.Stat(filepath.Join(e.dir, filepath.FromSlash(name))); errors.Is(err, os.ErrNotExist) {
+			e.add("STATE_INCOMPLETE", filepath.Join(e.dir, name), "it is not there")
+		}
+	}
+	filepath.WalkDir(e.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return nil // reported above when it matters
+		}
+		if info, err := d.Info(); err == nil && info.Mode().Perm()&0o077 != 0 && info.Mode().Type() != fs.ModeSymlink {
+			e.add("STATE_OPEN", path, fmt.Sprintf("mode %04o", info.Mode().Perm()), e.dir)
+		}
+		return nil
+	})
+	if path := filepath.Join(e.dir, fileRecovery); exists(path) {
+		e.add("RECOVERY_KEY_HERE", path, "it is there", path)
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// auditLog verifies the log, and that it saw every VM of the store being born.
+func (e *examiner) auditLog(file serviceFile, outside []audit.Outside) {
+	born := map[[2]string]bool{}
+	r, err := audit.Verify(filepath.Join(e.dir, dirAudit), file.AuditKey, outside, func(r audit.Record) {
+		if r.Action == "vm.born" && r.Phase == audit.Intent {
+			born[[2]string{r.Tenant, r.Object}] = true
+		}
+	})
+	if err != nil {
+		e.add("STATE_INCOMPLETE", filepath.Join(e.dir, dirAudit), err.Error())
+	}
+	for _, f := range r.Findings {
+		// A running service is in the middle of a write now and then.
+		if f.Code != "AUDIT_UNFINISHED" {
+			e.fs = append(e.fs, f)
+		}
+	}
+	for _, vm := range e.known {
+		if !born[vm] {
+			e.add("STORE_AHEAD_OF_AUDIT", vm[1], "tenant "+vm[0]+": no record of its birth")
+		}
+	}
+	if now := time.Now(); now.Add(time.Minute).Before(r.To) {
+		e.add("CLOCK_BEHIND", "clock", fmt.Sprintf("it says %s, the newest record %s", now.UTC().Format(time.RFC3339), r.To.Format(time.RFC3339)))
+	}
+}
+
+// keys: every version of every key opens.
+func (e *examiner) keys(ctx context.Context, st *store.Store, ring *keyring.Ring) {
+	keys, err := st.Keys(ctx)
+	if err != nil {
+		e.add("STORE_DAMAGED", "keys", err.Error())
+	}
+	for _, k := range keys {
+		if _, err := ring.Open(k); err != nil {
+			e.add("KEY_DAMAGED", k.Name, err.Error())
+		}
+	}
+	wrapped, err := os.ReadFile(filepath.Join(e.dir, fileBackupMAC))
+	if err == nil {
+		_, err = ring.Unwrap("", keyring.ID{}, backupMACLabel, wrapped)
+	}
+	if err != nil {
+		e.add("KEY_DAMAGED", fileBackupMAC, err.Error())
+	}
+}
+
+// authorities: each chains to the root, has its own key, and lasts for a while.
+func (e *examiner) authorities(ctx context.Context, file serviceFile, st *store.Store, ring *keyring.Ring) {
+	root, err := parseCertificate([]byte(file.RootCA))
+	if err != nil {
+		e.add("AUTHORITY_BROKEN", fileService, err.Error())
+		return
+	}
+	if _, err := openOffice(ctx, root, st, ring, time.Now); err != nil {
+		e.add("AUTHORITY_BROKEN", "authorities", err.Error())
+	}
+	certs := []*x509.Certificate{root}
+	stored, err := st.Authorities(ctx)
+	if err != nil {
+		e.add("STORE_DAMAGED", "authorities", err.Error())
+	}
+	for _, a := range stored {
+		if c, err := x509.ParseCertificate(a.DER); err == nil {
+			certs = append(certs, c)
+		}
+	}
+	for _, c := range certs {
+		left, life := time.Until(c.NotAfter), c.NotAfter.Sub(c.NotBefore)
+		if left < min(90*24*time.Hour, life/3) {
+			e.add("AUTHORITY_EXPIRES", c.Subject.CommonName, "on "+c.NotAfter.Format(time.DateOnly))
+		}
+	}
+}
+
+// vms: every secret of every VM opens.
+func (e *examiner) vms(ctx context.Context, st *store.Store, ring *keyring.Ring) {
+	err := st.AllVMs(ctx, func(v enroll.VM) error {
+		e.known = append(e.known, [2]string{v.Tenant, v.Name})
+		disks, err := st.Disks(ctx, v.Tenant, v.Name)
+		if err != nil {
+			return err
+		}
+		for _, bad := range enroll.CheckSecrets(ring, v, disks) {
+			e.add("KEY_DAMAGED", v.Name, bad.Error())
+		}
+		return nil
+	})
+	if err != nil {
+		e.add("STORE_DAMAGED", "VMs", strings.TrimSpace(err.Error()))
+	}
+}
