@@ -38,6 +38,11 @@ const (
 	nvChunkDefault = 512
 	nvChunkMost    = 1024
 
+	// maxEvent is the largest TPM2B_EVENT (Part 2, 10.4.7), maxSealed the largest
+	// TPM2B_SENSITIVE_DATA that every TPM has (MAX_SYM_DATA).
+	maxEvent  = 1024
+	maxSealed = 128
+
 	// randomChunk is asked of TPM2_GetRandom at once: every TPM gives at least
 	// the largest digest it has, and 32 octets is the least of those today.
 	randomChunk = 32

@@ -159,6 +159,9 @@ func (c *Client) ExtendPCR(n int, digests ...tpm2.TPMTHA) error {
 
 // EventPCR extends a PCR in all banks by the digests of data, and returns them.
 func (c *Client) EventPCR(n int, data []byte) ([]tpm2.TPMTHA, error) {
+	if len(data) > maxEvent {
+		return nil, fmt.Errorf("extending PCR %d by an event: it has %d octets, a TPM takes %d; hash it and extend by the digests", n, len(data), maxEvent)
+	}
 	var rsp tpm2.PCREventResponse
 	err := c.Execute(&tpm2.PCREvent{PCRHandle: tpm2.Handle(n), EventData: data}, &rsp, PCR(n))
 	return rsp.Digests, err

@@ -20,8 +20,8 @@ type Policy struct {
 
 // NewPolicy begins a policy with a digest of zeros.
 func NewPolicy(alg tpm2.AlgID) (*Policy, error) {
-	if crypt.Hash(alg) == 0 {
-		return nil, fmt.Errorf("calculating a policy: hash algorithm 0x%x is not supported here", uint16(alg))
+	if err := knownHash(alg); err != nil {
+		return nil, fmt.Errorf("calculating a policy: %w", err)
 	}
 	return &Policy{alg, make([]byte, alg.DigestSize())}, nil
 }
@@ -99,10 +99,10 @@ func (p *Policy) CommandCode(cc tpm2.CC) *Policy {
 // PhysicalPresence wants it asserted (Part 3, 23.12).
 func (p *Policy) PhysicalPresence() *Policy { return p.extend(tpm2.CCPolicyPhysicalPresence) }
 
-// CpHash allows only one command with its parameters (Part 3, 23.13); see [CpHash].
+// CpHash allows only one command with its parameters (Part 3, 23.13); see [Policy.CpHashOf].
 func (p *Policy) CpHash(cpHash []byte) *Policy { return p.extend(tpm2.CCPolicyCpHash, cpHash) }
 
-// NameHash allows only these entities (Part 3, 23.14).
+// NameHash allows only these entities (Part 3, 23.14); see [Policy.NameHashOf].
 func (p *Policy) NameHash(nameHash []byte) *Policy { return p.extend(tpm2.CCPolicyNameHash, nameHash) }
 
 // DuplicationSelect allows duplication to one new parent (Part 3, 23.15);
@@ -129,7 +129,7 @@ func (p *Policy) NVWritten(written bool) *Policy {
 	return p.extend(tpm2.CCPolicyNvWritten, []byte{byte(tpm2.Bool(written))})
 }
 
-// Template allows the creation of only this template (Part 3, 23.21); see [TemplateHash].
+// Template allows the creation of only this template (Part 3, 23.21); see [Policy.TemplateHash].
 func (p *Policy) Template(templateHash []byte) *Policy {
 	return p.extend(tpm2.CCPolicyTemplate, templateHash)
 }
@@ -153,23 +153,36 @@ func HierarchyName(h tpm2.Handle) []byte { return crypt.HandleName(h) }
 
 // ObjectName is the Name of an object with that public area (Part 1, 13).
 func ObjectName(pub *tpm2.TPMTPublic) ([]byte, error) {
-	if pub.NameAlg != tpm2.AlgNull && crypt.Hash(pub.NameAlg) == 0 {
-		return nil, fmt.Errorf("computing a Name: hash algorithm 0x%x is not supported here", uint16(pub.NameAlg))
+	if pub.NameAlg == tpm2.AlgNull {
+		return nil, nil
+	}
+	if err := knownHash(pub.NameAlg); err != nil {
+		return nil, fmt.Errorf("computing a Name: %w", err)
 	}
 	return crypt.ObjectName(pub), nil
 }
 
-// TemplateHash is the digest of a template for PolicyTemplate.
-func TemplateHash(alg tpm2.AlgID, template *tpm2.TPMTPublic) []byte {
-	return crypt.Digest(alg, tpm2.Marshal(template))
+// TemplateHash is the digest of a template for [Policy.Template].
+func (p *Policy) TemplateHash(template *tpm2.TPMTPublic) []byte {
+	return crypt.Digest(p.alg, tpm2.Marshal(template))
 }
 
-// CpHash is the digest of a command for PolicyCpHash: names are those of its
-// handles in order. alg must be one that [NewPolicy] takes.
-func CpHash(alg tpm2.AlgID, cmd tpm2.Command, names ...[]byte) []byte {
+// CpHashOf is the digest of a command for [Policy.CpHash]: names are those of
+// its handles in order.
+func (p *Policy) CpHashOf(cmd tpm2.Command, names ...[]byte) []byte {
 	e := tpm2.NewEncoder(nil)
 	cmd.EncodeParameters(e)
-	return cpHash(alg, cmd.CommandCode(), names, e.Out())
+	return cpHash(p.alg, cmd.CommandCode(), names, e.Out())
+}
+
+// NameHashOf is the digest of the Names of a command's handles for [Policy.NameHash].
+func (p *Policy) NameHashOf(names ...[]byte) []byte { return crypt.Digest(p.alg, names...) }
+
+func knownHash(alg tpm2.AlgID) error {
+	if crypt.Hash(alg) == 0 {
+		return fmt.Errorf("hash algorithm 0x%x is not supported here", uint16(alg))
+	}
+	return nil
 }
 
 // marshalSelection is a TPML_PCR_SELECTION.

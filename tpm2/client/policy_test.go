@@ -42,7 +42,11 @@ func testPolicies(t *testing.T, c *client.Client) {
 		steps := map[string]step{
 			"Signed": {tpm2.CCPolicySigned, func(p *client.Policy) { p.Signed(key.Name, ref) }, func(s *client.Session) error {
 				cmd := tpm2.PolicySigned{PolicyRef: ref, NonceTPM: s.NonceTPM(), Expiration: 60}
-				sig, err := client.SignDigest(signer, tpm2.AlgSHA256, client.PolicySignedDigest(tpm2.AlgSHA256, &cmd))
+				digest, err := client.PolicySignedDigest(tpm2.AlgSHA256, &cmd)
+				if err != nil {
+					return err
+				}
+				sig, err := client.SignDigest(signer, tpm2.AlgSHA256, digest)
 				if err != nil {
 					return err
 				}
@@ -166,7 +170,75 @@ func testPolicies(t *testing.T, c *client.Client) {
 		}
 	})
 
+	t.Run("one command", func(t *testing.T) { testOneCommand(t, c) })
 	t.Run("seal to a policy", func(t *testing.T) { testSealPolicy(t, c, d32) })
+}
+
+// testOneCommand authorizes for the Owner by policies that allow one command
+// with its parameters, its entities or its template.
+func testOneCommand(t *testing.T, c *client.Client) {
+	create := &tpm2.CreatePrimary{PrimaryHandle: tpm2.RHOwner, InPublic: client.SRKTemplate(client.P256)}
+	other := &tpm2.CreatePrimary{PrimaryHandle: tpm2.RHOwner, InPublic: client.SigningTemplate(client.P256)}
+	name := client.HierarchyName(tpm2.RHOwner)
+	for kind, by := range map[string]struct {
+		soft func(p *client.Policy) (digest []byte)
+		tpm  func(h tpm2.Handle, digest []byte) tpm2.Command
+	}{
+		"CpHash": {func(p *client.Policy) []byte { d := p.CpHashOf(create, name); p.CpHash(d); return d },
+			func(h tpm2.Handle, d []byte) tpm2.Command { return &tpm2.PolicyCpHash{PolicySession: h, CpHashA: d} }},
+		"NameHash": {func(p *client.Policy) []byte { d := p.NameHashOf(name); p.NameHash(d); return d },
+			func(h tpm2.Handle, d []byte) tpm2.Command { return &tpm2.PolicyNameHash{PolicySession: h, NameHash: d} }},
+		"Template": {func(p *client.Policy) []byte { d := p.TemplateHash(&create.InPublic); p.Template(d); return d },
+			func(h tpm2.Handle, d []byte) tpm2.Command {
+				return &tpm2.PolicyTemplate{PolicySession: h, TemplateHash: d}
+			}},
+	} {
+		p := must(client.NewPolicy(tpm2.AlgSHA256))(t)
+		digest := by.soft(p)
+		set := &tpm2.SetPrimaryPolicy{AuthHandle: tpm2.RHOwner, AuthPolicy: p.Digest(), HashAlg: tpm2.AlgSHA256}
+		if err := c.Execute(set, nil, owner()); err != nil {
+			t.Fatal(err)
+		}
+		s := must(c.StartSession(client.SessionConfig{Type: tpm2.SEPolicy}))(t)
+		for _, cmd := range []*tpm2.CreatePrimary{create, other} {
+			if err := s.PolicyRestart(); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Execute(by.tpm(s.Handle(), digest), nil); err != nil {
+				t.Fatal(err)
+			}
+			var rsp tpm2.CreatePrimaryResponse
+			err := c.Execute(cmd, &rsp, s.Auth(owner()))
+			if allowed := cmd == create || kind == "NameHash"; allowed != (err == nil) {
+				t.Errorf("%s: allowed %v, got %v", kind, allowed, err)
+			}
+			if err == nil {
+				c.Flush(rsp.ObjectHandle)
+			}
+		}
+		s.Close()
+	}
+	if err := c.Execute(&tpm2.SetPrimaryPolicy{AuthHandle: tpm2.RHOwner, HashAlg: tpm2.AlgNull}, nil, owner()); err != nil {
+		t.Fatal(err)
+	}
+	// An index that only one command may delete: its authValue is gone in the response.
+	policy := must(client.NewPolicy(tpm2.AlgSHA256))(t).CommandCode(tpm2.CCNVUndefineSpaceSpecial).AuthValue().Digest()
+	platform := client.Hierarchy(tpm2.RHPlatform, nil)
+	i := must(c.NVDefine(platform, tpm2.TPMSNVPublic{
+		NVIndex: 0x01400001, NameAlg: tpm2.AlgSHA256, DataSize: 8, AuthPolicy: policy,
+		Attributes: tpm2.NVPolicyDelete | tpm2.NVPlatformCreate | tpm2.NVPPWrite | tpm2.NVPPRead | tpm2.NVAuthRead | tpm2.NVNoDA,
+	}, client.Secret([]byte("special"))))(t)
+	s := must(c.StartSession(client.SessionConfig{Type: tpm2.SEPolicy}))(t)
+	defer s.Close()
+	if err := s.PolicyCommandCode(tpm2.CCNVUndefineSpaceSpecial); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.PolicyAuthValue(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Execute(&tpm2.NVUndefineSpaceSpecial{NVIndex: i.Handle, Platform: platform.Handle}, nil, s.Auth(i.Entity), platform); err != nil {
+		t.Error(err)
+	}
 }
 
 // testSealPolicy seals to PCRs together with an authValue, and opens it with

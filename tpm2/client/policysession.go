@@ -47,8 +47,11 @@ func (s *Session) PolicySigned(key *Key, cmd tpm2.PolicySigned) (*tpm2.PolicySig
 
 // PolicySignedDigest is what has to be signed for a PolicySigned with those
 // parameters, under the signature's hash algorithm (Part 3, 23.3.1).
-func PolicySignedDigest(alg tpm2.AlgID, cmd *tpm2.PolicySigned) []byte {
-	return crypt.Digest(alg, cmd.NonceTPM, binary.BigEndian.AppendUint32(nil, uint32(cmd.Expiration)), cmd.CpHashA, cmd.PolicyRef)
+func PolicySignedDigest(alg tpm2.AlgID, cmd *tpm2.PolicySigned) ([]byte, error) {
+	if err := knownHash(alg); err != nil {
+		return nil, fmt.Errorf("digesting for PolicySigned: %w", err)
+	}
+	return crypt.Digest(alg, cmd.NonceTPM, binary.BigEndian.AppendUint32(nil, uint32(cmd.Expiration)), cmd.CpHashA, cmd.PolicyRef), nil
 }
 
 // PolicyAuthorize replaces the session's policy by "whatever key signs", if key
@@ -59,6 +62,9 @@ func (s *Session) PolicyAuthorize(key *tpm2.TPMTPublic, ref []byte, sig *tpm2.TP
 		return err
 	}
 	// The Owner's proof, since the NULL hierarchy's tickets are void here (Part 3, 23.16.1).
+	if err := knownHash(key.NameAlg); err != nil {
+		return err
+	}
 	k, err := s.c.LoadPublic(key, tpm2.RHOwner)
 	if err != nil {
 		return err
@@ -84,8 +90,8 @@ func approvedDigest(alg tpm2.AlgID, approved, ref []byte) []byte {
 // SignPolicy approves a policy, for [Session.PolicyAuthorize]: key is the
 // signer's public area (see [PublicArea]).
 func SignPolicy(signer crypto.Signer, key *tpm2.TPMTPublic, approved, ref []byte) (*tpm2.TPMTSignature, error) {
-	if crypt.Hash(key.NameAlg) == 0 {
-		return nil, fmt.Errorf("signing a policy: hash algorithm 0x%x is not supported here", uint16(key.NameAlg))
+	if err := knownHash(key.NameAlg); err != nil {
+		return nil, fmt.Errorf("signing a policy: %w", err)
 	}
 	return SignDigest(signer, key.NameAlg, approvedDigest(key.NameAlg, approved, ref))
 }

@@ -17,7 +17,7 @@ func PublicKey(pub *tpm2.TPMTPublic) (crypto.PublicKey, error) {
 	switch pub.Type {
 	case tpm2.AlgRSA:
 		p := pub.Parameters.RSADetail
-		if len(pub.Unique.RSA)*8 != int(p.KeyBits) || pub.Unique.RSA[0]&0x80 == 0 {
+		if len(pub.Unique.RSA) == 0 || len(pub.Unique.RSA)*8 != int(p.KeyBits) || pub.Unique.RSA[0]&0x80 == 0 {
 			return nil, fmt.Errorf("the modulus is not one of %d bits", p.KeyBits)
 		}
 		e := int64(p.Exponent)

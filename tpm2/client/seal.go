@@ -1,10 +1,24 @@
 package client
 
-import "github.com/vouchsafe/vouchsafe/tpm2"
+import (
+	"fmt"
+
+	"github.com/vouchsafe/vouchsafe/tpm2"
+)
+
+func sealable(data []byte) error {
+	if len(data) == 0 || len(data) > maxSealed {
+		return fmt.Errorf("a TPM seals 1 to %d octets, not %d; seal a key and encrypt the data with that", maxSealed, len(data))
+	}
+	return nil
+}
 
 // Seal makes a data object under a parent. policy is the digest of a [Policy],
 // nil to have it open by its authValue.
 func (c *Client) Seal(parent Auth, data, policy []byte, auth AuthValue, extra ...Auth) (*Blob, error) {
+	if err := sealable(data); err != nil {
+		return nil, fmt.Errorf("sealing: %w", err)
+	}
 	b, _, err := c.Create(parent, NewObject{Public: SealTemplate(tpm2.AlgSHA256, policy), Auth: auth, Data: data}, extra...)
 	return b, err
 }

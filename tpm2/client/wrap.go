@@ -73,6 +73,9 @@ func WrapSecretForImport(parent *tpm2.TPMTPublic, o NewObject) (*Duplicate, erro
 	if pub.Type != tpm2.AlgKeyedHash || crypt.Hash(pub.NameAlg) == 0 {
 		return nil, errors.New("wrapping a secret for import: its public area is not one of a data object")
 	}
+	if err := sealable(o.Data); err != nil {
+		return nil, fmt.Errorf("wrapping a secret for import: %w", err)
+	}
 	s := tpm2.TPMTSensitive{SensitiveType: pub.Type, AuthValue: o.Auth.Secret(), SeedValue: make([]byte, pub.NameAlg.DigestSize())}
 	rand.Read(s.SeedValue)
 	s.Sensitive.Bits = o.Data
