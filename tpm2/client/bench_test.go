@@ -32,9 +32,13 @@ func BenchmarkExecute(b *testing.B) {
 	})
 }
 
-// BenchmarkSwtpm is a command with Debian's swtpm at the other end.
-func BenchmarkSwtpm(b *testing.B) {
-	c := openSwtpm(b)
+// BenchmarkEngine is a command with our engine at the other end, in this process.
+func BenchmarkEngine(b *testing.B) { benchmarkRandom(b, openEngine(b)) }
+
+// BenchmarkSwtpm is the same with Debian's swtpm behind a unix socket.
+func BenchmarkSwtpm(b *testing.B) { benchmarkRandom(b, openSwtpm(b)) }
+
+func benchmarkRandom(b *testing.B, c *client.Client) {
 	s := must(c.StartSession(client.SessionConfig{Bind: &client.Entity{Handle: tpm2.RHOwner}}))(b)
 	cmd, got := &tpm2.GetRandom{BytesRequested: 32}, new(tpm2.GetRandomResponse)
 	for name, auths := range map[string][]client.Auth{
