@@ -1,0 +1,47 @@
+package chain
+
+import "time"
+
+// Every bound on input from strangers, with the reason for its number.
+const (
+	// MaxFile bounds one input. The longest honest file seen is cfssl's bundle of
+	// all public intermediates (2.4 MB); a server's chain is 10 kB.
+	MaxFile = 4 << 20
+	// MaxBundle bounds a file of roots or intermediates. CCADB's yearly CSV
+	// reports with PEM are up to 12 MB.
+	MaxBundle = 64 << 20
+	// maxCert bounds one certificate. badssl's 10,000-SAN leaf is 300 kB.
+	maxCert = 512 << 10
+	// maxItems bounds the things one input may hold: a chain has 2 to 5, a
+	// combined HAProxy file about 10, a whole trust store 150.
+	maxItems = 1000
+	// maxBundleItems is the same for a bundle: CCADB knows 10,217 certificates.
+	maxBundleItems = 50_000
+	// maxNesting bounds dresses worn over each other: base64 of PEM of PKCS #7 is three.
+	maxNesting = 4
+	// maxDepth bounds a path, anchor included. Public chains have 3 or 4, the
+	// deepest PKITS vector 7; x509-limbo and BetterTLS stay below 12.
+	maxDepth = 16
+	// maxSignatureChecks bounds the work on one input: 100 ms of P-256, and ten
+	// times what BetterTLS's thickest graph needs.
+	maxSignatureChecks = 512
+	// maxPaths bounds the complete paths compared for one leaf.
+	maxPaths = 64
+	// maxSteps bounds the steps of one search, those without a signature included.
+	maxSteps = 20_000
+	// maxCandidates bounds the issuers tried for one certificate.
+	maxCandidates = 128
+	// maxNames bounds names times constraints on one path: Go and OpenSSL refuse
+	// around a million too.
+	maxNames = 250_000
+	// maxRSABits bounds the modulus that we exponentiate with; 8192 is seen, 16384 sold.
+	maxRSABits = 16384
+	// maxSegments bounds the table that maps repaired text back to the file.
+	maxSegments = 1 << 16
+	// maxFindings bounds one report. A person reads ten.
+	maxFindings = 200
+)
+
+// longestGap is how far two machines' clocks may differ before we say that the
+// clock, and not the certificate, is wrong.
+const longestGap = 24 * time.Hour
