@@ -27,7 +27,7 @@ var floors = [][]string{
 		"internal/seal", "internal/keyring", "internal/ca", "internal/vtpm", "internal/attest", "internal/audit", "internal/backup",
 	},
 	{ // services
-		"internal/enroll", "internal/store",
+		"internal/enroll", "internal/store", "internal/chainnet",
 	},
 	{ // faces
 		"internal/api", "internal/agent", "internal/config",

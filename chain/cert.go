@@ -260,3 +260,20 @@ func (c *Cert) hasKey(pub crypto.PublicKey) bool {
 	raw, ok := pub.(rawSPKI)
 	return ok && bytes.Equal(raw, c.spki)
 }
+
+// SelfIssued says that issuer and subject are the same name.
+func (c *Cert) SelfIssued() bool { return c.selfIssued() }
+
+// Parsed returns the standard library's form of whole certificates.
+func Parsed(certs []*Cert) []*x509.Certificate {
+	var out []*x509.Certificate
+	for _, c := range certs {
+		if c.X != nil {
+			out = append(out, c.X)
+		}
+	}
+	return out
+}
+
+// MustStaple says that the certificate demands a stapled OCSP response (RFC 7633).
+func MustStaple(c *Cert) bool { return c.X != nil && mustStaple(c.X) }

@@ -33,7 +33,7 @@ func entry(name string, s finding.Severity, c Class, meaning, meaningZH, remedy,
 
 // codes lists every code in the order of root causes: when several things are
 // wrong, what stands further up is told first. Codes are never reused.
-var codes = slices.Concat(inputCodes, dressCodes, trustCodes, orderCodes, bodyCodes, lintCodes)
+var codes = slices.Concat(inputCodes, dressCodes, trustCodes, serverCodes, orderCodes, bodyCodes, lintCodes)
 
 // Catalog is every diagnosis this package can make.
 var Catalog = func() finding.Catalog {
@@ -91,7 +91,6 @@ var dressCodes = []code{
 	entry("PKCS12", e_, ClassLocal, "The certificates are in a PKCS #12 file (.pfx, .p12), which holds the private key too; nginx, Apache and HAProxy do not read it.", "证书在 PKCS #12 文件（.pfx、.p12）中，其中还有私钥；nginx、Apache 和 HAProxy 不能读取。", fixEN+" --password-file PW", fixZH+" --password-file 密码文件"),
 	entry("JKS", e_, ClassLocal, "The certificates are in a Java keystore; only Java reads it.", "证书在 Java keystore 中，只有 Java 能读。", fixEN, fixZH),
 	entry("MALFORMED_CONTAINER", e_, ClassInput, "The container around the certificates is damaged.", "证书外层的容器已损坏。", "Export or download it again.", "请重新导出或下载。"),
-	entry("MALFORMED_INPUT", e_, ClassInput, "The file is damaged beyond reading.", "文件损坏，无法读取。", "Copy it again from where it came.", "请从来源重新复制。"),
 }
 
 // orderCodes: every certificate is good, but not where it should be.

@@ -48,3 +48,13 @@ var lintCodes = []code{
 	entry("LINT_VERSION", e_, ClassReissue, "The certificate is of version 1 or 2; public certificates are version 3.", "证书版本为 1 或 2；公开证书应为版本 3。", "Have it reissued.", "重新签发。"),
 	entry("LINT_EXTENSION", e_, ClassReissue, "An extension is critical that must not be, or the other way round.", "某扩展的关键标志不正确。", "Have the certificate reissued.", "重新签发证书。"),
 }
+
+// serverCodes: what only a look over the network shows.
+var serverCodes = []code{
+	entry("ADDRESS_DIFFERS", e_, ClassNone, "The addresses of this name send different certificates: one of them was forgotten at the last renewal, or something else answers there.", "同一名称的不同地址发送不同的证书：其中一个在上次续期时被遗漏，或由其他设备应答。", "Install the same file on every server behind this name, and look again.", "在该名称的所有服务器上安装同一文件，然后重新检查。"),
+	entry("SERVED_DIFFERS", e_, ClassNone, "The server does not send what is in the file: it was not reloaded, reads another file, or a proxy or load balancer in front of it ends TLS.", "服务器发送的与文件不同：未重新加载、读取了其他文件，或前面的代理/负载均衡器终止了 TLS。", "Reload the server; if it still differs, look for what answers in its place (proxy, CDN, load balancer) and install the file there.", "重新加载服务器；若仍不同，查找代为应答的设备（代理、CDN、负载均衡），并在其上安装该文件。"),
+	entry("VERSION_DIFFERS", w_, ClassNone, "TLS 1.2 and 1.3 get different chains from this server.", "该服务器对 TLS 1.2 和 1.3 发送不同的证书链。", "Look for a second certificate setting, or for two servers behind one address.", "检查是否有第二处证书设置，或同一地址后有两台服务器。"),
+	entry("NAME_NEEDED", i_, ClassNone, "Without a server name (SNI) this server sends another certificate, or none: clients from before 2010 and careless programs get that one.", "不带服务器名（SNI）时服务器发送另一张证书或不发送：2010 年前的客户端和不规范的程序会得到它。", "Nothing needs doing, unless such clients matter: then make this certificate the default.", "通常无需处理；若需支持此类客户端，请将此证书设为默认。"),
+	entry("STAPLE_MISSING", e_, ClassNone, "The certificate demands a stapled OCSP response, and the server staples none: Firefox refuses the connection.", "证书要求装订 OCSP 响应，而服务器未装订：Firefox 会拒绝连接。", "Switch stapling on: nginx ssl_stapling on; Apache SSLUseStapling on", "启用装订：nginx ssl_stapling on；Apache SSLUseStapling on"),
+	entry("FIRST_FLIGHT", w_, ClassLocal, "The server's first flight exceeds the initial window of ten segments (RFC 6928): every new connection costs one round trip more.", "服务器首批数据超过十个报文段的初始窗口（RFC 6928）：每个新连接多一次往返。", "Send fewer or smaller certificates: no root, nothing unrelated, ECDSA keys.", "减少或缩小证书：不发根证书和无关证书，使用 ECDSA 密钥。"),
+}

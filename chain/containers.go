@@ -82,6 +82,7 @@ func (r *reader) addPKCS12(der []byte, p Place) {
 	}
 	if pub := publicOf(key); pub != nil {
 		r.f.keys = append(r.f.keys, pub)
+		r.f.privateKeys = append(r.f.privateKeys, key)
 	}
 }
 

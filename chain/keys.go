@@ -12,6 +12,9 @@ import (
 	"crypto/sha512"
 	"crypto/x509"
 	"encoding/asn1"
+	"encoding/pem"
+	"fmt"
+	"io"
 	"math/big"
 
 	"filippo.io/mldsa"
@@ -292,3 +295,51 @@ func madeBy(pub any, x *x509.Certificate) bool {
 	em := recoverPKCS1(k, x.Signature)
 	return len(em) > 11 && em[0] == 0 && em[1] == 1 && em[2] == 0xFF && em[10] == 0xFF
 }
+
+// PrivateKey is a private key found in a file. It never prints.
+type PrivateKey struct {
+	key any
+	der []byte
+}
+
+// PrivateKeyOf finds the first private key in a file, in any dress; nil when
+// there is none that can be read.
+func PrivateKeyOf(data []byte, password string) *PrivateKey {
+	f := Read(data, password)
+	for _, it := range f.Items {
+		if it.Kind != KindPrivateKey {
+			continue
+		}
+		for _, parse := range []func([]byte) (any, error){
+			x509.ParsePKCS8PrivateKey,
+			func(b []byte) (any, error) { return x509.ParseECPrivateKey(b) },
+			func(b []byte) (any, error) { return x509.ParsePKCS1PrivateKey(b) },
+		} {
+			if k, err := parse(it.DER); err == nil {
+				if der, err := x509.MarshalPKCS8PrivateKey(k); err == nil {
+					return &PrivateKey{k, der}
+				}
+			}
+		}
+	}
+	for _, k := range f.privateKeys {
+		if der, err := x509.MarshalPKCS8PrivateKey(k); err == nil {
+			return &PrivateKey{k, der}
+		}
+	}
+	return nil
+}
+
+// Key is the key itself.
+func (k *PrivateKey) Key() any { return k.key }
+
+// PEM is the key as PKCS #8. The caller keeps it where only its owner reads.
+func (k *PrivateKey) PEM() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: k.der})
+}
+
+// Format keeps the key out of logs, whatever the verb.
+func (k *PrivateKey) Format(s fmt.State, _ rune) { io.WriteString(s, "[private key]") }
+
+// MarshalJSON keeps the key out of JSON.
+func (k *PrivateKey) MarshalJSON() ([]byte, error) { return []byte(`"[private key]"`), nil }

@@ -51,6 +51,8 @@ type File struct {
 
 	notes []note
 	keys  []crypto.PublicKey // of the private keys that came along in a container
+	// privateKeys are those keys themselves, kept for who packs the file again.
+	privateKeys []any
 }
 
 // note is something noticed while reading: one for each code, however often it was seen.

@@ -10,9 +10,27 @@ import (
 	"github.com/vouchsafe/vouchsafe/finding"
 )
 
-// finish sorts the findings, gives the verdict and proposes the repair.
+// finish gives the verdict and proposes the repair.
 func (d *diagnosis) finish() {
-	r := d.r
+	d.r.judge()
+	d.showChain()
+	d.propose()
+	*d.r = *d.r.In(finding.English)
+}
+
+// Add puts a finding that was made elsewhere (over the network) into the
+// report, and judges anew. The code must be in [Catalog].
+func (r *Report) Add(code, evidence string) {
+	f := Finding{Finding: Catalog.New(code, r.Input, evidence), Place: nowhere}
+	r.Findings = append(r.Findings, f)
+	r.judge()
+	if f.Severity == finding.Error && r.Repair.Class == ClassLocal {
+		r.Repair.Class = ClassNone
+	}
+}
+
+// judge sorts the findings, root cause first, and gives the verdict.
+func (r *Report) judge() {
 	weight := func(f Finding) int {
 		return slices.Index([]finding.Severity{finding.Error, finding.Warning, finding.Info}, f.Severity)
 	}
@@ -39,9 +57,6 @@ func (d *diagnosis) finish() {
 	default:
 		r.Verdict = OK
 	}
-	d.showChain()
-	d.propose()
-	*r = *r.In(finding.English)
 }
 
 func (d *diagnosis) showChain() {

@@ -229,3 +229,8 @@ func pemOnly(raw []byte) ([]byte, bool) {
 	}
 	return nil, false
 }
+
+// HasPrivateKey says that a private key was among the certificates.
+func (f *File) HasPrivateKey() bool {
+	return len(f.keys) > 0 || slices.ContainsFunc(f.Items, func(i Item) bool { return i.Kind == KindPrivateKey || i.Kind == KindEncryptedKey })
+}

@@ -54,6 +54,7 @@ func newRoot(a *app) *cobra.Command {
 		newRestoreCommand(a),
 		newVersionCommand(a),
 		newManCommand(a),
+		newChainCommand(a),
 	)
 	return root
 }
