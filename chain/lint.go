@@ -22,6 +22,9 @@ func lint(p *path, o *Options) []fault {
 	add := func(code string, c *Cert, evidence string, args ...string) {
 		fs = append(fs, fault{code: code, cert: c, evidence: evidence, args: args, severity: finding.Error})
 	}
+	mild := func(code string, c *Cert, evidence string, args ...string) {
+		fs = append(fs, fault{code: code, cert: c, evidence: evidence, args: args, severity: finding.Warning})
+	}
 	leaf := p.certs[0]
 	if leaf.X == nil {
 		return nil
@@ -37,13 +40,13 @@ func lint(p *path, o *Options) []fault {
 			continue
 		}
 		anchor := p.anchored && i == len(p.certs)-1
-		lintAny(c, i == 0, anchor, add)
+		lintAny(c, anchor, add)
 		if i > 0 {
 			lintCA(c, anchor, add)
 		}
 	}
 	if len(p.certs) > 1 || !p.anchored {
-		lintLeaf(leaf, o, add)
+		lintLeaf(leaf, o, add, mild)
 	}
 	return fs
 }
@@ -58,13 +61,13 @@ func mustStaple(x *x509.Certificate) bool {
 	return err == nil && slices.Contains(features, 5)
 }
 
-func lintAny(c *Cert, leaf, anchor bool, add adder) {
+func lintAny(c *Cert, anchor bool, add adder) {
 	x := c.X
 	if x.Version != 3 {
 		add("LINT_VERSION", c, fmt.Sprintf("version %d", x.Version))
 	}
 	// RFC 5280, Section 4.1.2.2: positive, at most 20 octets.
-	if x.SerialNumber.Sign() <= 0 || len(x.SerialNumber.Bytes()) > 20 || x.SerialNumber.BitLen() == 160 {
+	if !anchor && (x.SerialNumber.Sign() <= 0 || len(x.SerialNumber.Bytes()) > 20 || x.SerialNumber.BitLen() == 160) {
 		add("LINT_SERIAL", c, "serial number "+clipName(x.SerialNumber.String()))
 	}
 	if len(x.Issuer.Names) == 0 {
@@ -82,7 +85,7 @@ func lintAny(c *Cert, leaf, anchor bool, add adder) {
 	aki, _, hasAKI := extension(x, oidAKI)
 	selfSigned := c.selfIssued() && verifies(c, c)
 	switch {
-	case !hasAKI && !selfSigned:
+	case !hasAKI && !selfSigned && !anchor:
 		add("LINT_KEY_ID", c, "authorityKeyIdentifier is missing")
 	case hasAKI && (anchor || selfSigned):
 		seq, _, _ := nextTLV(aki)
@@ -100,7 +103,6 @@ func lintAny(c *Cert, leaf, anchor bool, add adder) {
 			add("LINT_KEY_ID", c, "authorityKeyIdentifier is not its own subjectKeyIdentifier")
 		}
 	}
-	_ = leaf
 }
 
 func lintCA(c *Cert, anchor bool, add adder) {
@@ -110,6 +112,12 @@ func lintCA(c *Cert, anchor bool, add adder) {
 	}
 	if len(c.ski) == 0 {
 		add("LINT_KEY_ID", c, "a CA without subjectKeyIdentifier")
+	}
+	for _, n := range slices.Concat(x.PermittedDNSDomains, x.ExcludedDNSDomains) {
+		if strings.HasPrefix(n, ".") {
+			add("LINT_CONSTRAINTS", c, "a name constraint with a leading dot: "+clip(n))
+			break
+		}
 	}
 	_, critical, ok := extension(x, oidBasic)
 	if !ok || !critical {
@@ -123,10 +131,13 @@ func lintCA(c *Cert, anchor bool, add adder) {
 	}
 }
 
-func lintLeaf(c *Cert, o *Options, add adder) {
+func lintLeaf(c *Cert, o *Options, add, mild adder) {
 	x := c.X
 	if x.KeyUsage&x509.KeyUsageCertSign != 0 && !x.IsCA {
 		add("LINT_CONSTRAINTS", c, "keyCertSign without CA:TRUE")
+	}
+	if x.IsCA && x.KeyUsage&x509.KeyUsageCertSign == 0 {
+		add("LINT_CONSTRAINTS", c, "CA:TRUE without keyCertSign, in a server's certificate")
 	}
 	if _, _, ok := extension(x, oidNameConstraints); ok && !x.IsCA {
 		add("LINT_CONSTRAINTS", c, "nameConstraints in a certificate that is no CA")
@@ -148,7 +159,7 @@ func lintLeaf(c *Cert, o *Options, add adder) {
 	case ok && !critical && len(x.Subject.Names) == 0:
 		add("LINT_EXTENSION", c, "subjectAltName is not critical although the subject is empty")
 	}
-	lintNames(c, add)
+	lintNames(c, add, mild)
 	if o.Purpose == Server {
 		if limit, rule := lifetime(x.NotBefore); limit > 0 && x.NotAfter.Sub(x.NotBefore)+time.Second > limit {
 			add("LIFETIME", c, fmt.Sprintf("%d days; %s", int((x.NotAfter.Sub(x.NotBefore)+time.Second).Hours()/24), rule))
@@ -156,8 +167,14 @@ func lintLeaf(c *Cert, o *Options, add adder) {
 	}
 }
 
-func lintNames(c *Cert, add adder) {
+func lintNames(c *Cert, add, mild adder) {
 	x := c.X
+	for _, m := range x.EmailAddresses {
+		if local, host, ok := strings.Cut(m, "@"); !ok || local == "" || !validHost(strings.ToLower(host), false) {
+			add("LINT_NAME", c, "no mailbox: "+clip(m))
+			return
+		}
+	}
 	for _, n := range x.DNSNames {
 		l := strings.ToLower(n)
 		if _, err := netip.ParseAddr(l); err == nil {
@@ -169,24 +186,50 @@ func lintNames(c *Cert, add adder) {
 			return
 		}
 		if rest, ok := strings.CutPrefix(l, "*."); ok {
-			if suffix, _ := publicsuffix.PublicSuffix(rest); suffix == rest {
+			// Below a suffix that a company registered (s3.amazonaws.com) the
+			// owner of the suffix may have one; below a registry's nobody may.
+			switch suffix, icann := publicsuffix.PublicSuffix(rest); {
+			case suffix == rest && icann:
 				add("PUBLIC_SUFFIX_WILDCARD", c, clipName(n))
+				return
+			case suffix == rest:
+				mild("PUBLIC_SUFFIX_WILDCARD", c, clipName(n))
 				return
 			}
 		}
 	}
-	// Baseline requirements, 7.1.4.3: a common name is one of the SAN's, to the letter.
+	lintCommonName(c, add, mild)
+}
+
+// lintCommonName wants the common name to be one of the SAN's, to the letter
+// (baseline requirements, 7.1.4.3). Public CAs have long written the parent
+// domain there; that is told mildly.
+func lintCommonName(c *Cert, add, mild adder) {
+	x := c.X
 	cn := x.Subject.CommonName
 	if cn == "" || !hasSAN(x) || x.IsCA {
 		return
 	}
-	found := slices.Contains(x.DNSNames, cn)
+	found, related := slices.Contains(x.DNSNames, cn), len(x.DNSNames) == 0 && (len(x.IPAddresses) == 0 || dnsLike(cn))
 	for _, ip := range x.IPAddresses {
 		found = found || ip.String() == cn
 	}
-	if !found {
-		add("LINT_NAME", c, "the common name "+clipName(cn)+" is not among the subjectAltNames")
+	for _, n := range x.DNSNames {
+		related = related || strings.HasSuffix(strings.ToLower(n), "."+cn)
 	}
+	switch what := "the common name " + clipName(cn) + " is not among the subjectAltNames"; {
+	case found:
+	case related:
+		mild("LINT_NAME", c, what)
+	default:
+		add("LINT_NAME", c, what)
+	}
+}
+
+// dnsLike says that s is a host name and no address in any notation.
+func dnsLike(s string) bool {
+	i := strings.LastIndexByte(s, '.')
+	return i > 0 && validHost(strings.ToLower(s), true) && strings.ContainsFunc(s[i:], func(r rune) bool { return r < 0x80 && isLetter(byte(r)) })
 }
 
 // lifetime is the longest life a public server certificate may have, by the

@@ -197,7 +197,7 @@ func checkIssuer(c *Cert, anchor bool, add adder) {
 	case x.BasicConstraintsValid && !x.IsCA:
 		add("NOT_A_CA", c, "basicConstraints says CA:FALSE")
 	}
-	if x.KeyUsage != 0 && x.KeyUsage&x509.KeyUsageCertSign == 0 {
+	if _, _, has := extension(x, oidKeyUsage); has && x.KeyUsage&x509.KeyUsageCertSign == 0 {
 		add("CA_KEY_USAGE", c, "keyUsage without keyCertSign")
 	}
 }
