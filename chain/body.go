@@ -109,6 +109,7 @@ func (r *reader) decodeBody(t *text, b block) ([]byte, []foundFault) {
 	glued := !b.headless && len(body) > 0 && body[0] != '\n' && len(bytes.TrimSpace(firstLine(body))) > 0
 	inHeaders := !glued
 	blank := -1
+	headers := false
 	for at := 0; at < len(body); {
 		next := len(body)
 		nl := bytes.IndexByte(body[at:], '\n')
@@ -130,6 +131,10 @@ func (r *reader) decodeBody(t *text, b block) ([]byte, []foundFault) {
 			report("INDENTED", pos, fmt.Sprintf("%d blanks before the base64", n))
 		}
 		core := bytes.TrimRight(trimmed, " \t")
+		if len(core) == 0 && headers && inHeaders {
+			headers = false // the blank line that ends them
+			continue
+		}
 		if len(core) == 0 {
 			if nl >= 0 { // not the beginning of the END line
 				if len(trimmed) < len(line) || len(line) > 0 {
@@ -151,6 +156,7 @@ func (r *reader) decodeBody(t *text, b block) ([]byte, []foundFault) {
 			if isCertLabel(b.label) {
 				report("COMMENT_IN_BODY", pos, clip(string(core)))
 			}
+			headers = true
 			continue
 		}
 		if blank >= 0 {
@@ -180,7 +186,7 @@ func (r *reader) decodeBody(t *text, b block) ([]byte, []foundFault) {
 	case longest > 76:
 		report("UNWRAPPED_BASE64", b.from+1, fmt.Sprintf("a line of %d characters; 64 is the form", longest))
 	}
-	if !glued && !b.open && !b.headless && len(body) > 0 && b.last.start == b.to && !b.last.startsLine && len(bytes.TrimSpace(lastLine(body))) > 0 {
+	if !glued && !b.open && !b.headless && len(body) > 0 && b.last.start == b.to && !b.last.startsLine && len(bytes.Trim(lastLine(body), " \t>")) > 0 {
 		report("GLUED_BOUNDARIES", b.to, "base64 and END share a line")
 	}
 	der, fault := decodeBase64(out)

@@ -72,6 +72,10 @@ func (d *diagnosis) explainLink(p *path, i int, l link) {
 		d.add("BAD_SIGNATURE", child, at(child), fmt.Sprintf("issuer %s is there, and its key does not verify the signature", parent.short()), child.short())
 	case i+1 < len(p.links) && !p.links[i+1].signed && l.keyID == 1:
 		// The parent's own signature is bad: told there.
+	case parent.origin != fromFile:
+		// Not in the file, so not wrong in it: a root of the name is trusted, but
+		// it is another one.
+		d.add("UNKNOWN_ROOT", child, at(child), fmt.Sprintf("issuer %s: a trusted root has this name, but its key did not sign", child.Issuer()), parent.short())
 	default:
 		ev := "its key does not verify the signature of " + child.short()
 		if l.keyID == -1 {
@@ -109,6 +113,8 @@ func (d *diagnosis) damagedRather(child, parent *Cert, l link) bool {
 	}
 	switch {
 	case madeBy(parent.pub, child.X):
+		return true
+	case l.keyID == 0 && parent.origin != fromFile:
 		return true
 	case l.keyID == 1:
 		return true

@@ -61,7 +61,6 @@ type note struct {
 	place    Place
 	evidence string
 	count    int
-	lasting  bool // severity as the catalogue has it
 }
 
 // reader collects while an input is undressed layer by layer.
@@ -133,6 +132,22 @@ func (r *reader) read(data []byte) {
 	t := r.decodeText(data)
 	r.readText(t, 0)
 	r.conclude(t.data)
+	r.fold()
+}
+
+// follows lists what is only a consequence: a block on one line has glued
+// boundaries, and one fault in the file is one finding.
+var follows = map[string][]string{
+	"NEWLINES_LOST":    {"GLUED_BOUNDARIES", "INDENTED", "TRAILING_SPACE", "UNWRAPPED_BASE64"},
+	"GLUED_BOUNDARIES": {"UNWRAPPED_BASE64"},
+}
+
+func (r *reader) fold() {
+	for cause, list := range follows {
+		if r.f.noted(cause) {
+			r.f.notes = slices.DeleteFunc(r.f.notes, func(n note) bool { return slices.Contains(list, n.code) })
+		}
+	}
 }
 
 // looksBinary says that data starts like DER, BER or a Java keystore.

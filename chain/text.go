@@ -124,6 +124,7 @@ func (r *reader) decodeText(raw []byte) *text {
 			c, n, out = unescape(src[i:])
 			if n > 1 {
 				r.note("ESCAPED_NEWLINES", here(i), "the two characters \\n stand where a line should end")
+				n += joiner(src[i+n:])
 			}
 		case c >= 0x80:
 			if name, size, isMark := invisible(src[i:]); size > 0 {
@@ -176,6 +177,27 @@ func unescape(b []byte) (c byte, n int, out bool) {
 		return 0, n, false
 	}
 	return '\\', 1, true
+}
+
+// joiner is the length of what stands between two string literals of source
+// code that were broken at a line end: "…\n" + newline "…
+func joiner(b []byte) int {
+	quotes := 0
+	for i, c := range b {
+		switch c {
+		case '"', '\'':
+			if quotes++; quotes == 2 {
+				return i + 1
+			}
+		case ' ', '\t', '\r', '\n', '+', ',', '.', '\\', '(', ')':
+			if quotes == 0 {
+				return 0
+			}
+		default:
+			return 0
+		}
+	}
+	return 0
 }
 
 // narrow turns UTF-16 into bytes one for one, so that offsets stay simple; what
