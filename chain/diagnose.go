@@ -251,7 +251,7 @@ func misnamed(c *Cert, o *Options) bool {
 
 func (d *diagnosis) checkKey() {
 	keys := d.keysHere()
-	if len(keys) == 0 || len(d.leaf.spki) == 0 || slices.ContainsFunc(keys, d.leaf.hasKey) {
+	if len(keys) == 0 || d.leaf.Damage != "" || slices.ContainsFunc(keys, d.leaf.hasKey) {
 		return
 	}
 	d.add("KEY_MISMATCH", d.leaf, at(d.leaf), "the key's public half is not the certificate's")

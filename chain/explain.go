@@ -237,6 +237,9 @@ func nameShort(s string) string {
 
 // extras tells of certificates that no path uses.
 func (d *diagnosis) extras() {
+	if d.leaf.X == nil && len(d.leaf.issuer) == 0 {
+		return // nobody can say what belongs to it
+	}
 	for _, c := range d.certs {
 		if c == d.leaf || c.Damage != "" {
 			continue

@@ -202,6 +202,7 @@ const (
 	costUnsigned   = 40
 	costDamaged    = 25
 	costRenamed    = 40
+	costChanged    = 60 // the key identifiers fit, neither name nor signature does
 	costFromPool   = 30
 	costFromPool2  = 5
 	costUnused     = 45
@@ -266,7 +267,7 @@ func (f *finder) likely(leaf *Cert, price func(*path) int) *path {
 				}
 				b++
 			case l.keyID == 1:
-				q.cost += costUnsigned + costRenamed
+				q.cost += costChanged
 				b++
 			default:
 				continue
