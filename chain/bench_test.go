@@ -71,6 +71,8 @@ func hostile(size int) map[string][]byte {
 		"base64 of base64":      []byte(base64.StdEncoding.EncodeToString([]byte(base64.StdEncoding.EncodeToString(fill("MIIB"))))),
 		"blocks":                fill("-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"),
 		"END words":             fill("END END "),
+		"one letter and NULs":   append([]byte("x"), fill("\x00")...),
+		"BOMs and blanks":       append(fill("\ufeff")[:size/2], fill(" ")[:size/2]...),
 		"UTF-16":                append([]byte{0xFF, 0xFE}, fill("-\x00")...),
 		"BEGIN and blank lines": append([]byte("-----BEGIN CERTIFICATE-----\n"), fill("\n \n")...),
 		"headless":              append(fill("MIIB\n"), []byte("-----END CERTIFICATE-----\n")...),

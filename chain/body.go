@@ -39,7 +39,11 @@ func (r *reader) readBlock(t *text, b block) {
 	}
 	r.boundaryFaults(t, b)
 	for _, f := range found {
-		r.note(f.code, f.place, f.evidence)
+		if f.mild {
+			r.noteMild(f.code, f.place, f.evidence)
+		} else {
+			r.note(f.code, f.place, f.evidence)
+		}
 	}
 	if whole && size < len(der) {
 		extra := der[size:]
@@ -95,6 +99,7 @@ type foundFault struct {
 	code     string
 	place    Place
 	evidence string
+	mild     bool
 }
 
 // decodeBody gathers the base64 of a block and what is wrong with how it stands there.
@@ -102,7 +107,15 @@ func (r *reader) decodeBody(t *text, b block) ([]byte, []foundFault) {
 	var out []byte
 	var found []foundFault
 	report := func(code string, at int, evidence string) {
-		found = append(found, foundFault{code, r.placeOf(t, at), evidence})
+		found = append(found, foundFault{code, r.placeOf(t, at), evidence, false})
+	}
+	mild := func(code string, at int, evidence string) {
+		found = append(found, foundFault{code, r.placeOf(t, at), evidence, true})
+	}
+	// Indented boundaries hide the block; indented base64 alone does not.
+	indent := mild
+	if !b.headless && !startsAtMargin(t.data, b.first.start) || !b.open && !startsAtMargin(t.data, b.last.start) {
+		indent = report
 	}
 	body := t.data[b.from:b.to]
 	lines, longest := 0, 0
@@ -128,7 +141,7 @@ func (r *reader) decodeBody(t *text, b block) ([]byte, []foundFault) {
 		}
 		trimmed := bytes.TrimLeft(line, " \t>")
 		if n := len(line) - len(trimmed); n > 0 && len(trimmed) > 0 {
-			report("INDENTED", pos, fmt.Sprintf("%d blanks before the base64", n))
+			indent("INDENTED", pos, fmt.Sprintf("%d blanks before the base64", n))
 		}
 		core := bytes.TrimRight(trimmed, " \t")
 		if len(core) == 0 && headers && inHeaders {
@@ -144,7 +157,7 @@ func (r *reader) decodeBody(t *text, b block) ([]byte, []foundFault) {
 					blank = pos
 				}
 			} else if len(line) > 0 {
-				report("INDENTED", pos, "blanks before the END line")
+				indent("INDENTED", pos, "blanks before the END line")
 			}
 			continue
 		}
@@ -182,7 +195,7 @@ func (r *reader) decodeBody(t *text, b block) ([]byte, []foundFault) {
 	case glued:
 		report("GLUED_BOUNDARIES", b.from, "BEGIN and base64 share a line")
 	case lines == 1 && spaces == 0 && bytes.Count(out, nil) > 0 && innerBlanks(body):
-		report("NEWLINES_LOST", b.from, "blanks where lines should end")
+		mild("NEWLINES_LOST", b.from, "blanks where lines should end")
 	case longest > 76:
 		report("UNWRAPPED_BASE64", b.from+1, fmt.Sprintf("a line of %d characters; 64 is the form", longest))
 	}
@@ -197,6 +210,11 @@ func (r *reader) decodeBody(t *text, b block) ([]byte, []foundFault) {
 		}
 	}
 	return der, found
+}
+
+// startsAtMargin says that no blanks stand between the line's start and at.
+func startsAtMargin(d []byte, at int) bool {
+	return at == 0 || d[at-1] != ' ' && d[at-1] != '\t' && d[at-1] != '>'
 }
 
 func firstLine(b []byte) []byte { l, _, _ := bytes.Cut(b, []byte("\n")); return l }

@@ -116,7 +116,7 @@ var bodyCodes = []code{
 	entry("INVISIBLE_CHARACTER", e_, ClassLocal, "A character that nobody sees stands inside a block, from a web page, chat or word processor. The base64 breaks there.", "块内有不可见字符，来自网页、聊天或文字处理软件。base64 在此中断。", fixEN, fixZH),
 	entry("COMMENT_IN_BODY", e_, ClassLocal, "Something that is not base64 stands between BEGIN and END; readers drop the certificate.", "BEGIN 与 END 之间有不是 base64 的内容；读取程序会丢弃该证书。", fixEN, fixZH),
 	entry("INDENTED", e_, ClassLocal, "Lines are indented, as in YAML. OpenSSL does not find the END line; Go does not find BEGIN.", "行有缩进（如 YAML 中）。OpenSSL 找不到 END 行，Go 找不到 BEGIN。", fixEN, fixZH),
-	entry("BLANK_LINES", w_, ClassLocal, "Empty lines stand inside a block. Go and Java read on; OpenSSL takes what is before them for headers.", "块内有空行。Go 和 Java 会继续读取；OpenSSL 会把空行之前的内容当作头部。", fixEN, fixZH),
+	entry("BLANK_LINES", e_, ClassLocal, "Empty lines stand inside a block. Go, Java and GnuTLS read on; nginx and OpenSSL's loader take what is before them for headers and stop.", "块内有空行。Go、Java 和 GnuTLS 会继续读取；nginx 和 OpenSSL 的加载器把空行之前的内容当作头部而停止。", fixEN, fixZH),
 	entry("BAD_BASE64", e_, ClassLocal, "The base64 is not as RFC 4648, Section 4 wants it; strict readers drop the certificate.", "base64 不符合 RFC 4648 第 4 节；严格的读取程序会丢弃该证书。", fixEN, fixZH),
 	entry("EMPTY_BLOCK", e_, ClassLocal, "BEGIN and END with nothing between them; OpenSSL stops there.", "BEGIN 与 END 之间没有内容；OpenSSL 会在此停止。", fixEN, fixZH),
 	entry("TRAILING_BYTES", e_, ClassLocal, "Bytes that belong to nothing follow a certificate; Go and Java refuse it, OpenSSL does not look.", "证书后面有多余字节；Go 和 Java 拒绝，OpenSSL 不检查。", fixEN, fixZH),

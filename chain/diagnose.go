@@ -61,7 +61,9 @@ func (d *diagnosis) run() {
 		if n.count > 1 {
 			ev = fmt.Sprintf("%s (%d times)", ev, n.count)
 		}
-		d.add(n.code, nil, n.place, ev)
+		if f := d.add(n.code, nil, n.place, ev); n.mild {
+			f.Severity = finding.Warning
+		}
 	}
 	d.items()
 	if len(d.f.Certs) == 0 {

@@ -61,6 +61,7 @@ type note struct {
 	place    Place
 	evidence string
 	count    int
+	mild     bool // every client measured bears it as it stands here
 }
 
 // reader collects while an input is undressed layer by layer.
@@ -79,10 +80,29 @@ func (r *reader) note(code string, p Place, evidence string) {
 	for i := range r.f.notes {
 		if r.f.notes[i].code == code {
 			r.f.notes[i].count++
+			if r.f.notes[i].mild { // the place that hurts is the one to tell
+				count := r.f.notes[i].count
+				r.f.notes[i] = note{code: code, place: p, evidence: evidence, count: count}
+			}
 			return
 		}
 	}
 	r.f.notes = append(r.f.notes, note{code: code, place: p, evidence: evidence, count: 1})
+}
+
+// noteMild is for what every client bears in this place, and not in another:
+// a warning, unless the same thing is seen where it hurts.
+func (r *reader) noteMild(code string, p Place, evidence string) {
+	if r.quiet {
+		return
+	}
+	for i := range r.f.notes {
+		if r.f.notes[i].code == code {
+			r.f.notes[i].count++
+			return
+		}
+	}
+	r.f.notes = append(r.f.notes, note{code: code, place: p, evidence: evidence, count: 1, mild: true})
 }
 
 func (f *File) noted(code string) bool {

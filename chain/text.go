@@ -101,6 +101,7 @@ func (r *reader) decodeText(raw []byte) *text {
 	}
 	t.data = make([]byte, 0, len(src))
 	t.skip(base)
+	tail := len(bytes.TrimRight(src, "\x00\r\n\t ")) // nothing but blanks from here on
 	escaped := bytes.Contains(src, []byte(`\n`)) && bytes.Contains(src, []byte("BEGIN"))
 	here := func(i int) Place {
 		off := base + i*t.scale
@@ -112,7 +113,11 @@ func (r *reader) decodeText(raw []byte) *text {
 		out := true
 		switch {
 		case c == 0:
-			r.note("NUL_BYTES", here(i), "a byte 00 in the text")
+			if i >= tail {
+				r.noteMild("NUL_BYTES", here(i), "a byte 00 at the end")
+			} else {
+				r.note("NUL_BYTES", here(i), "a byte 00 in the text")
+			}
 			out = false
 		case c == '\r' && i+1 < len(src) && src[i+1] == '\n':
 			r.note("CRLF", here(i), "lines end in CR LF")
@@ -133,10 +138,14 @@ func (r *reader) decodeText(raw []byte) *text {
 					where := "in the middle"
 					if i == 0 {
 						where = "at the start"
-					} else if len(bytes.TrimSpace(src[i+size:])) == 0 {
+					} else if i+size >= tail {
 						where = "at the end"
 					}
-					r.note("BOM", here(i), name+" "+where)
+					if where == "at the end" {
+						r.noteMild("BOM", here(i), name+" "+where)
+					} else {
+						r.note("BOM", here(i), name+" "+where)
+					}
 				} else if len(t.hidden) < maxItems {
 					t.hidden = append(t.hidden, hidden{len(t.data), here(i), name})
 				}
