@@ -71,12 +71,12 @@ func (f *finder) link(child, parent *Cert) link {
 // the pool; within each, those whose key identifier fits.
 func (f *finder) candidates(c *Cert, usePool, broken bool) []*Cert {
 	var out []*Cert
-	seen := map[*Cert]bool{c: true}
+	seen := map[[32]byte]bool{c.sha: true}
 	take := func(from []*Cert) {
 		start := len(out)
 		for _, p := range from {
-			if !seen[p] && len(out) < maxCandidates {
-				seen[p] = true
+			if !seen[p.sha] && len(out) < maxCandidates {
+				seen[p.sha] = true
 				out = append(out, p)
 			}
 		}

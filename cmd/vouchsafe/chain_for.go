@@ -164,6 +164,9 @@ func (x *fixer) checkConfig(t *serverTarget, out string) error {
 		path := string(m[1])
 		if !filepath.IsAbs(path) {
 			path = filepath.Join(filepath.Dir(x.config), path)
+			if abs, err := filepath.Abs(path); err == nil {
+				path = abs
+			}
 		}
 		if path == out {
 			fmt.Fprintf(x.a.err, x.a.say("%s reads %s\n", "%s 使用 %s\n"), x.config, out)
