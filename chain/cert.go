@@ -92,6 +92,9 @@ func parseCert(der []byte) *Cert {
 
 // claimed is the length that a cut element says it has.
 func claimed(der []byte) int {
+	if len(der) < 2 {
+		return 2 // at least a header
+	}
 	n, head := int(der[1]), 2
 	if n >= 0x80 {
 		k := n & 0x7F

@@ -226,7 +226,7 @@ func (r *reader) readText(t *text, depth int) {
 		if r.readBare(t, 0, len(t.data), depth) {
 			return
 		}
-		lower := bytes.ToLower(t.data[:min(len(t.data), 2048)])
+		lower := asciiLower(t.data[:min(len(t.data), 2048)]) // bytes.ToLower may change the length
 		for _, mark := range []string{"<!doctype html", "<html", "<head", "<body", "<title"} {
 			if i := bytes.Index(lower, []byte(mark)); i >= 0 {
 				line, _, _ := bytes.Cut(t.data[i:], []byte("\n"))
@@ -252,6 +252,16 @@ func (r *reader) readText(t *text, depth int) {
 			}
 		}
 	}
+}
+
+func asciiLower(b []byte) []byte {
+	out := bytes.Clone(b)
+	for i, c := range out {
+		if c >= 'A' && c <= 'Z' {
+			out[i] = c + 'a' - 'A'
+		}
+	}
+	return out
 }
 
 // between looks at what stands outside blocks.
