@@ -7,8 +7,10 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"filippo.io/mldsa"
@@ -84,6 +86,7 @@ func checkPath(p *path, o *Options) []fault {
 	}
 	checkUsage(p, o, add)
 	checkConstraints(p, add)
+	checkPolicies(p, o, add)
 	if leaf.X != nil {
 		checkName(leaf, o, add)
 	}
@@ -223,6 +226,34 @@ var processed = []asn1.ObjectIdentifier{
 	oidSAN, oidKeyUsage, oidBasic, oidNameConstraints, oidPolicies, oidPolicyMappings, oidPolicyConstr, oidEKU, oidInhibitAny,
 	oidSKI, oidAKI, oidTLSFeature,
 	{2, 5, 29, 31}, // cRLDistributionPoints
+}
+
+// checkPolicies processes certificate policies (RFC 5280, Section 6.1.3 (d) to
+// (f)) where a CA demands them. Nearly no path does, and TLS clients ask for
+// none, so the processing is the standard library's, over just this path.
+func checkPolicies(p *path, o *Options, add adder) {
+	demanded := false
+	for _, c := range p.certs {
+		if c.X == nil {
+			return
+		}
+		_, _, constrained := extension(c.X, oidPolicyConstr)
+		_, _, mapped := extension(c.X, oidPolicyMappings)
+		demanded = demanded || constrained || mapped
+	}
+	if !demanded || !p.anchored || len(p.certs) < 2 {
+		return
+	}
+	opts := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: o.Time, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
+	opts.Roots.AddCert(p.certs[len(p.certs)-1].X)
+	for _, c := range p.certs[1 : len(p.certs)-1] {
+		opts.Intermediates.AddCert(c.X)
+	}
+	_, err := p.certs[0].X.Verify(opts)
+	var invalid x509.CertificateInvalidError
+	if errors.As(err, &invalid) && invalid.Reason == x509.NoValidChains && strings.Contains(invalid.Detail, "policies") {
+		add("POLICY", p.certs[0], "a CA above demands a certificate policy (policyConstraints), and none is valid along the whole path")
+	}
 }
 
 // unknownCritical lists critical extensions nobody here processes (RFC 5280, Section 4.2).

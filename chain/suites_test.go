@@ -1,0 +1,126 @@
+package chain
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestBetterTLS runs Netflix's BetterTLS. Its cases are exported, not kept:
+//
+//	cd "$(go mod download -json github.com/Netflix/bettertls@v0.0.0-20250909192348-e1e99e353074 | jq -r .Dir)"
+//	go run ./test-suites/cmd/bettertls export-tests --out /tmp/bettertls.json
+//	BETTERTLS_JSON=/tmp/bettertls.json go test ./chain -run BetterTLS -v
+func TestBetterTLS(t *testing.T) {
+	name := os.Getenv("BETTERTLS_JSON")
+	if name == "" {
+		t.Skip("BETTERTLS_JSON does not name the exported cases; the comment says how to make them")
+	}
+	var all struct {
+		Root   string `json:"trustRoot"`
+		Suites map[string]struct {
+			TestCases []struct {
+				ID           int
+				Certificates []string
+				Hostname     string
+				Expected     string
+			}
+		}
+	}
+	if err := json.Unmarshal(readFile(t, name), &all); err != nil {
+		t.Fatal(err)
+	}
+	decode := func(s string) []byte {
+		b, err := base64.StdEncoding.DecodeString(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	roots := NewRoots([]*Cert{ParseCert(decode(all.Root))})
+	for suite, cases := range all.Suites {
+		right, total := 0, 0
+		for _, c := range cases.TestCases {
+			var ders [][]byte
+			for _, s := range c.Certificates {
+				ders = append(ders, decode(s))
+			}
+			// Whatever the order: the question is whether there is a path.
+			var pool []*Cert
+			for _, d := range ders[1:] {
+				pool = append(pool, ParseCert(d))
+			}
+			o := Options{Name: c.Hostname, Time: time.Now(), Roots: roots, Pool: NewPool(pool)}
+			r := Check("x", []byte(pemOf(ders[0])), o)
+			got := "REJECT"
+			if r.Verdict != Error || len(r.Repair.Chain) > 0 {
+				got = "ACCEPT"
+			}
+			total++
+			if got == c.Expected {
+				right++
+			} else {
+				t.Errorf("%s %d: %s, want %s: %v", suite, c.ID, got, c.Expected, r.Codes())
+			}
+		}
+		t.Logf("%s: %d of %d", suite, right, total)
+	}
+}
+
+// pkitsElsewhere are the vectors that ask for what is not there: GOROOT has the
+// certificates and no CRLs (4.4, 4.14, 4.15 and a few more), and nobody
+// verifies DSA any more, nor names that are relative to a CRL issuer.
+var pkitsElsewhere = regexp.MustCompile(`^4\.(4|14|15)\.|^4\.5\.[257] |^4\.7\.[45] |^4\.1\.[45] `)
+
+// TestPKITS runs NIST's path validation vectors, as far as they are in GOROOT.
+func TestPKITS(t *testing.T) {
+	goroot, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		t.Skipf("no go command: %v", err)
+	}
+	dir := filepath.Join(strings.TrimSpace(string(goroot)), "src/crypto/x509/testdata/nist-pkits")
+	raw, err := os.ReadFile(filepath.Join(dir, "vectors.json"))
+	if err != nil {
+		t.Skipf("NIST PKITS is not in GOROOT: %v", err)
+	}
+	var cases []struct {
+		Name                                                                        string
+		CertPath, InitialPolicySet                                                  []string
+		InitialPolicyMappingInhibit, InitialExplicitPolicy, InitialAnyPolicyInhibit bool
+		ShouldValidate                                                              bool
+	}
+	if err := json.Unmarshal(raw, &cases); err != nil {
+		t.Fatal(err)
+	}
+	right, total := 0, 0
+	for _, c := range cases {
+		if !slices.Equal(c.InitialPolicySet, []string{"anyPolicy"}) || c.InitialPolicyMappingInhibit || c.InitialExplicitPolicy || c.InitialAnyPolicyInhibit {
+			continue
+		}
+		if pkitsElsewhere.MatchString(c.Name) {
+			continue
+		}
+		n := len(c.CertPath) - 1
+		root := readFile(t, filepath.Join(dir, "certs", c.CertPath[0]))
+		var ders [][]byte
+		for i := n; i > 0; i-- {
+			ders = append(ders, readFile(t, filepath.Join(dir, "certs", c.CertPath[i])))
+		}
+		o := Options{Time: time.Date(2016, 1, 1, 0, 0, 0, 0, time.UTC), Roots: NewRoots([]*Cert{ParseCert(root)}), Purpose: CA}
+		r := Check(c.Name, []byte(pemOf(ders...)), o)
+		total++
+		if ok := r.Verdict != Error; ok == c.ShouldValidate {
+			right++
+		} else {
+			t.Errorf("%s: %s, want valid=%v: %v", c.Name, r.Verdict, c.ShouldValidate, r.Codes())
+		}
+	}
+	t.Logf("%d of %d", right, total)
+}
