@@ -241,7 +241,7 @@ var dresses = []dress{
 	}},
 	{"empty block", []string{"EMPTY_BLOCK"}, str(func(s string) string { return s + boundary0 + "\n-----END CERTIFICATE-----\n" })},
 	{"DH parameters", []string{"EXTRA_ITEM"}, str(func(s string) string {
-		return s + string(pem.EncodeToMemory(&pem.Block{Type: "DH PARAMETERS", Bytes: []byte{0x30, 6, 2, 1, 23, 2, 1, 5}}))
+		return s + string(pem.EncodeToMemory(&pem.Block{Type: "DH PARAMETERS", Bytes: append([]byte{0x30, 0x81, 0x86, 2, 0x81, 0x80}, append(bytes.Repeat([]byte{0x7F}, 128), 2, 1, 2)...)}))
 	})},
 	{"mail and CR LF and text", []string{"CRLF", "TEXT_OUTSIDE_PEM", "TRAILING_SPACE"}, str(func(s string) string {
 		return strings.ReplaceAll("Dear all,\nhere it is:\n\n"+strings.ReplaceAll(s, "\n", " \n")+"\nRegards\n", "\n", "\r\n")

@@ -183,7 +183,7 @@ func (d *diagnosis) explainEnd(top *Cert) {
 		return
 	}
 	issuer := nameShort(top.Issuer())
-	if top != d.leaf && d.rootRather(top) {
+	if d.rootRather(top) {
 		d.add("UNKNOWN_ROOT", top, at(top), fmt.Sprintf("its issuer %s is neither in the file nor in the pool nor among %d trusted roots", top.Issuer(), d.o.Roots.Len()), issuer)
 		return
 	}
@@ -215,14 +215,25 @@ func (d *diagnosis) edition(c *Cert) *Cert {
 	return nil
 }
 
-// rootRather guesses whether the unknown issuer of a CA is a root that is not
-// trusted, or an intermediate that is not here. Issuers of roots publish no
-// caIssuers, and roots are called so.
+// shippedRoots are roots that laptops came with, their keys known to everyone:
+// a leaf of theirs was made by malware or by a proxy on that machine.
+var shippedRoots = []string{"eDellRoot", "DSDTestProvider", "Superfish, Inc."}
+
+// rootRather guesses whether the unknown issuer is a root that is not trusted,
+// or an intermediate that is not here. Whom a root has signed publishes no
+// caIssuers as a rule, and roots are called so.
 func (d *diagnosis) rootRather(top *Cert) bool {
+	if slices.Contains(shippedRoots, nameShort(top.Issuer())) {
+		return true
+	}
 	if top.X != nil && len(top.X.IssuingCertificateURL) > 0 {
 		return false
 	}
-	return d.o.Pool.Len() > 0 || strings.Contains(strings.ToLower(top.Issuer()), "root")
+	name := strings.ToLower(top.Issuer())
+	if top == d.leaf {
+		return strings.Contains(name, "root")
+	}
+	return d.o.Pool.Len() > 0 || strings.Contains(name, "root") || strings.Contains(name, "primary")
 }
 
 // nameShort takes the common name out of a name's text.

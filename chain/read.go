@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Place is where in its file something was seen.
@@ -289,6 +290,9 @@ func (r *reader) add(der []byte, p Place, label string, inContainer bool) {
 		return
 	}
 	kind := sniff(der)
+	if strings.HasSuffix(label, "PARAMETERS") {
+		kind = KindOther // two numbers, like an RSA key's
+	}
 	if kind == KindOther && isCertLabel(label) {
 		kind = KindCertificate
 	}
