@@ -1,0 +1,94 @@
+package modsig
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"strings"
+)
+
+// ELFInfo is what a module says about itself.
+type ELFInfo struct {
+	Name     string // the module's own name ("dummy")
+	Vermagic string // "6.1.0-56-cloud-amd64 SMP preempt mod_unload modversions "
+	// LayoutCRC is the version of the kernel structure "module_layout" that
+	// the module was built against, when it says so.
+	LayoutCRC    uint32
+	HasLayoutCRC bool
+}
+
+// Release is the kernel release in the vermagic.
+func (e ELFInfo) Release() string {
+	r, _, _ := strings.Cut(e.Vermagic, " ")
+	return r
+}
+
+var errNotELF = errors.New("not an ELF module")
+
+// ReadELF finds the .modinfo and __versions sections of a relocatable 64-bit
+// ELF file. It follows offsets only after it has compared them with the length.
+func ReadELF(file []byte) (ELFInfo, error) {
+	var e ELFInfo
+	if len(file) < 64 || string(file[:4]) != "\x7fELF" || file[4] != 2 {
+		return e, errNotELF
+	}
+	var o binary.ByteOrder = binary.LittleEndian
+	if file[5] == 2 {
+		o = binary.BigEndian
+	}
+	n := uint64(len(file))
+	shoff, shentsize := o.Uint64(file[40:]), uint64(o.Uint16(file[58:]))
+	shnum, shstrndx := uint64(o.Uint16(file[60:])), uint64(o.Uint16(file[62:]))
+	if shentsize != 64 || shnum == 0 || shnum > maxSections || shstrndx >= shnum || shoff > n || shnum*64 > n-shoff {
+		return e, errNotELF
+	}
+	header := func(i uint64) []byte { return file[shoff+i*64:][:64] }
+	body := func(h []byte) []byte {
+		off, size := o.Uint64(h[24:]), o.Uint64(h[32:])
+		if off > n || size > n-off || o.Uint32(h[4:]) == 8 { // SHT_NOBITS
+			return nil
+		}
+		return file[off:][:size]
+	}
+	names := body(header(shstrndx))
+	for i := range shnum {
+		h := header(i)
+		switch cString(names, uint64(o.Uint32(h))) {
+		case ".modinfo":
+			readModinfo(body(h), &e)
+		case "__versions":
+			if v := body(h); len(v) >= 64 && cString(v, 8) == "module_layout" {
+				e.LayoutCRC, e.HasLayoutCRC = o.Uint32(v), true
+			}
+		}
+	}
+	return e, nil
+}
+
+func readModinfo(b []byte, e *ELFInfo) {
+	if len(b) > maxModinfo {
+		return
+	}
+	for len(b) > 0 {
+		var entry []byte
+		entry, b, _ = bytes.Cut(b, []byte{0})
+		if v, ok := bytes.CutPrefix(entry, []byte("vermagic=")); ok && e.Vermagic == "" {
+			e.Vermagic = string(v)
+		} else if v, ok := bytes.CutPrefix(entry, []byte("name=")); ok && e.Name == "" {
+			e.Name = string(v)
+		}
+	}
+}
+
+// cString returns the NUL-ended string at off, at most 64 bytes of it.
+func cString(b []byte, off uint64) string {
+	if off >= uint64(len(b)) {
+		return ""
+	}
+	b = b[off:min(off+64, uint64(len(b)))]
+	s, _, ok := bytes.Cut(b, []byte{0})
+	if !ok {
+		return ""
+	}
+	return string(s)
+}

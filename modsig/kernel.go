@@ -1,0 +1,175 @@
+package modsig
+
+import (
+	"bufio"
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/x509"
+	"math/big"
+	"slices"
+	"strings"
+)
+
+// Mode is what a kernel does with a module it cannot verify.
+type Mode string
+
+const (
+	// Off loads it and taints the kernel.
+	Off Mode = "off"
+	// Enforce refuses it: module.sig_enforce=1 or CONFIG_MODULE_SIG_FORCE.
+	Enforce Mode = "enforce"
+	// Lockdown is what Secure Boot brings: lockdown and, with it, enforcement.
+	Lockdown Mode = "lockdown"
+	// Integrity is lockdown=integrity on the command line without Secure
+	// Boot: refused too, but by the lockdown, with another errno.
+	Integrity Mode = "integrity"
+)
+
+// Modes are all of them, in the order above.
+var Modes = []Mode{Off, Enforce, Lockdown, Integrity}
+
+// Features is what of a kernel's configuration decides about modules.
+type Features struct {
+	// Hashes are built in. One that is a module itself is not there when the
+	// first modules load, and in an initramfs often never.
+	Hashes []crypto.Hash
+	// ECDSA is built in; otherwise P-256 and P-384 keys cannot be enrolled.
+	ECDSA bool
+	// Versions is CONFIG_MODVERSIONS: the release in the vermagic does not
+	// count, the versions of symbols do.
+	Versions bool
+	// Force is CONFIG_MODULE_SIG_FORCE.
+	Force bool
+	// Assumed says that no configuration was read, and the rest is a guess.
+	Assumed bool
+}
+
+// ParseConfig reads a kernel's .config (/boot/config-RELEASE).
+func ParseConfig(b []byte) Features {
+	set := map[string]string{}
+	s := bufio.NewScanner(bytes.NewReader(b))
+	for s.Scan() {
+		if name, v, ok := strings.Cut(s.Text(), "="); ok && strings.HasPrefix(name, "CONFIG_") {
+			set[strings.TrimPrefix(name, "CONFIG_")] = v
+		}
+	}
+	on := func(name string) bool { return set[name] == "y" }
+	f := Features{ECDSA: on("CRYPTO_ECDSA"), Versions: on("MODVERSIONS"), Force: on("MODULE_SIG_FORCE")}
+	if on("CRYPTO_SHA1") {
+		f.Hashes = append(f.Hashes, crypto.SHA1)
+	}
+	if on("CRYPTO_SHA256") || on("CRYPTO_LIB_SHA256") {
+		f.Hashes = append(f.Hashes, crypto.SHA224, crypto.SHA256)
+	}
+	if on("CRYPTO_SHA512") {
+		f.Hashes = append(f.Hashes, crypto.SHA384, crypto.SHA512)
+	}
+	if on("CRYPTO_SHA3") {
+		f.Hashes = append(f.Hashes, crypto.SHA3_256, crypto.SHA3_384, crypto.SHA3_512)
+	}
+	return f
+}
+
+// AssumeFeatures guesses for a kernel whose configuration is not at hand:
+// what every distribution builds in, and ECDSA where the build key is of that kind.
+func AssumeFeatures(builtin []*x509.Certificate) Features {
+	f := Features{Hashes: []crypto.Hash{crypto.SHA1, crypto.SHA224, crypto.SHA256}, Versions: true, Assumed: true}
+	for _, c := range builtin {
+		if _, ok := c.PublicKey.(*ecdsa.PublicKey); ok {
+			f.ECDSA = true
+			f.Hashes = append(f.Hashes, crypto.SHA384, crypto.SHA512)
+			break
+		}
+	}
+	return f
+}
+
+// Kernel is what decides about a module: make one with [NewKernel]. It may be
+// used by many goroutines at once.
+type Kernel struct {
+	Release  string
+	Features Features
+	// Layout is the version of the symbol module_layout, learned from one of
+	// the kernel's own modules; nil when it is not known.
+	Layout *uint32
+
+	keys ring
+}
+
+// NewKernel returns a kernel that trusts its built-in certificates and those
+// enrolled in shim's MokList or the firmware's db.
+func NewKernel(release string, f Features, builtin, enrolled []*x509.Certificate) *Kernel {
+	k := &Kernel{Release: release, Features: f}
+	for _, c := range builtin {
+		k.keys.add(c, "builtin", f)
+	}
+	for _, c := range enrolled {
+		k.keys.add(c, "enrolled", f)
+	}
+	return k
+}
+
+// Builtin tells whether the kernel was built with the key that c certifies.
+func (k *Kernel) Builtin(c *x509.Certificate) bool {
+	t := k.keys.find(c.RawIssuer, c.SerialNumber)
+	return t != nil && t.source == "builtin" && t.cert.Equal(c)
+}
+
+// ring is the kernel's keyrings together. The kernel knows a key by issuer
+// and serial, and by subject key identifier.
+type ring struct {
+	trusted []*trusted
+	byID    map[string]*trusted
+}
+
+type trusted struct {
+	cert   *x509.Certificate
+	source string // "builtin" or "enrolled"
+}
+
+func keyID(issuer []byte, serial *big.Int) string { return string(issuer) + "\x00" + serial.String() }
+
+// add leaves out a certificate that the kernel cannot load.
+func (r *ring) add(c *x509.Certificate, source string, f Features) {
+	if !f.usable(c.PublicKey) {
+		return
+	}
+	if r.byID == nil {
+		r.byID = map[string]*trusted{}
+	}
+	if id := keyID(c.RawIssuer, c.SerialNumber); r.byID[id] == nil {
+		t := &trusted{c, source}
+		r.byID[id], r.trusted = t, append(r.trusted, t)
+	}
+}
+
+func (f Features) usable(pub crypto.PublicKey) bool {
+	switch pub := pub.(type) {
+	case *rsa.PublicKey:
+		return true
+	case *ecdsa.PublicKey:
+		bits := pub.Curve.Params().BitSize
+		return f.ECDSA && (bits == 256 || bits == 384)
+	}
+	return false
+}
+
+func (f Features) hash(h crypto.Hash) bool { return slices.Contains(f.Hashes, h) }
+
+func (r *ring) find(issuer []byte, serial *big.Int) *trusted {
+	return r.byID[keyID(issuer, serial)]
+}
+
+func (r *ring) findSKI(ski []byte) *trusted {
+	if len(ski) == 0 {
+		return nil
+	}
+	for _, t := range r.trusted {
+		if bytes.Equal(t.cert.SubjectKeyId, ski) {
+			return t
+		}
+	}
+	return nil
+}

@@ -1,0 +1,235 @@
+package modsig
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/vouchsafe/vouchsafe/finding"
+)
+
+// Verdict is what a module's signature is worth to one kernel.
+type Verdict string
+
+const (
+	Valid        Verdict = "valid"
+	Unsigned     Verdict = "unsigned"
+	BadSignature Verdict = "bad-signature"
+	UnknownKey   Verdict = "unknown-key"
+	WrongKernel  Verdict = "wrong-kernel"
+	Malformed    Verdict = "malformed"
+	Unsupported  Verdict = "unsupported"
+)
+
+// Signer is one signer of a module, as far as it is known.
+type Signer struct {
+	Name      string    `json:"name,omitempty"`   // the certificate's subject, when it is known
+	Issuer    string    `json:"issuer,omitempty"` // as the signature names it
+	Serial    string    `json:"serial,omitempty"` // hex
+	KeyID     string    `json:"key_id,omitempty"` // hex, when the signature or the certificate has one
+	Algorithm string    `json:"algorithm"`        // "rsa", "ecdsa", or the OID
+	Bits      int       `json:"bits,omitempty"`
+	Hash      string    `json:"hash"`
+	NotAfter  time.Time `json:"not_after,omitzero"`
+	Embedded  bool      `json:"embedded"`             // the signature carries its certificate
+	TrustedBy string    `json:"trusted_by,omitempty"` // "builtin" or "enrolled"
+
+	cert *x509.Certificate
+}
+
+// Report is what Check found out about one module.
+type Report struct {
+	Verdict  Verdict
+	ELF      ELFInfo
+	Signers  []Signer
+	Findings []finding.Finding
+
+	kernel  *Kernel
+	cause   cause
+	printed []string
+	notELF  bool
+	layout  bool // the module was built for another kernel's structures
+}
+
+// Options are what Check needs beside the module and its kernel.
+type Options struct {
+	// Name stands for the module in findings: the file's name.
+	Name string
+	// Now is compared with certificates; the kernel never does that.
+	Now time.Time
+	// Others are kernels whose keys are known: they tell a genuine module of
+	// another kernel from one signed by nobody we know.
+	Others []*Kernel
+}
+
+// Check judges one module, already decompressed, for kernel k.
+func Check(file []byte, k *Kernel, o Options) *Report {
+	a := Split(file)
+	v := &check{kernel: k}
+	r := &Report{kernel: k}
+	r.cause = v.run(a)
+	r.Signers, r.printed = v.signers, v.printed
+	var err error
+	if r.ELF, err = ReadELF(a.Content); err != nil {
+		r.notELF = true
+	}
+	release := r.ELF.Release()
+	other := release != "" && k.Release != "" && release != k.Release
+	if k.Layout != nil && r.ELF.HasLayoutCRC {
+		r.layout = *k.Layout != r.ELF.LayoutCRC
+	} else {
+		r.layout = other
+	}
+	r.name(v, a, o, other)
+	for _, f := range v.found {
+		r.Findings = append(r.Findings, Findings.New(f.code, o.Name, f.evidence, f.args...))
+	}
+	return r
+}
+
+// name chooses the verdict and adds what the kernel would not say.
+func (r *Report) name(v *check, a Appended, o Options, other bool) {
+	release := r.ELF.Release()
+	switch {
+	case r.cause == verified:
+		r.Verdict = Valid
+	case r.cause == noData:
+		r.Verdict = Unsigned
+		if a.Behind > 0 {
+			v.note("MODULE_TRAILING_BYTES", fmt.Sprintf("%d bytes after %q", a.Behind, strings.TrimSpace(Magic)))
+		} else if !r.notELF {
+			v.note("MODULE_UNSIGNED", "the file does not end with the signature's magic line")
+		}
+	case r.cause == noKey:
+		r.Verdict = UnknownKey
+		r.unknown(v, o, other)
+	case r.cause == noPackage, len(v.found) > 0 && v.found[len(v.found)-1].code == "MODULE_SIGNED_ATTRIBUTES", r.cause == noEntry:
+		r.Verdict = Unsupported
+	case r.cause == rejected && v.found[len(v.found)-1].code == "MODULE_BAD_SIGNATURE":
+		r.Verdict = BadSignature
+	default:
+		r.Verdict = Malformed
+	}
+	if r.notELF && r.Verdict != BadSignature {
+		r.Verdict = Malformed
+		v.note("MODULE_NOT_ELF", "no ELF header and section table of a 64-bit module")
+	}
+	if other && (r.Verdict == Valid || r.Verdict == UnknownKey) {
+		r.Verdict = WrongKernel
+	}
+	if other {
+		v.note("MODULE_OTHER_KERNEL", "vermagic "+release, release, v.kernel.Release)
+	}
+	for i := range r.Signers {
+		r.remarks(v, &r.Signers[i], o.Now)
+	}
+	if len(r.Signers) > 1 {
+		v.note("MODULE_TWO_SIGNERS", fmt.Sprintf("%d signers", len(r.Signers)))
+	}
+}
+
+// unknown says more about a signer that no keyring of the kernel has.
+func (r *Report) unknown(v *check, o Options, other bool) {
+	for i := range v.cms.Signers {
+		s := &v.cms.Signers[i]
+		for _, k := range o.Others {
+			if k == v.kernel || s.Serial == nil {
+				continue
+			}
+			if t := k.keys.find(s.Issuer, s.Serial); t != nil && t.source == "builtin" && v.verify(s, t.cert.PublicKey) == nil {
+				r.Verdict = WrongKernel
+				r.Signers[i].fill(t.cert, nil)
+				v.note("MODULE_OTHER_KERNELS_KEY", "signed by the build key of "+k.Release, k.Release, v.kernel.Release)
+				return
+			}
+		}
+		for _, t := range v.kernel.keys.trusted {
+			if s.Serial != nil && r.Signers[i].cert == nil && string(t.cert.RawSubject) == string(s.Issuer) {
+				v.note("MODULE_LEAF_NOT_EMBEDDED", "signed by a certificate that "+t.cert.Subject.String()+" has issued", t.cert.Subject.String())
+				return
+			}
+		}
+	}
+	if !other {
+		v.note("MODULE_UNKNOWN_KEY", "signer "+r.Signers[0].String())
+	}
+}
+
+// remarks are what the kernel does not check.
+func (r *Report) remarks(v *check, s *Signer, now time.Time) {
+	if s.Hash == "sha1" {
+		v.note("MODULE_SHA1", "hash algorithm sha1")
+	}
+	if s.Algorithm == "rsa" && s.Bits > 0 && s.Bits < 2048 {
+		v.note("MODULE_SHORT_KEY", fmt.Sprintf("RSA with %d bits", s.Bits))
+	}
+	if s.cert == nil || now.IsZero() {
+		return
+	}
+	if day := time.DateOnly; now.After(s.cert.NotAfter) {
+		v.note("MODULE_SIGNER_EXPIRED", "valid until "+s.cert.NotAfter.UTC().Format(day), s.cert.NotAfter.UTC().Format(day))
+	} else if now.Before(s.cert.NotBefore) {
+		v.note("MODULE_SIGNER_NOT_YET_VALID", "valid from "+s.cert.NotBefore.UTC().Format(day), s.cert.NotBefore.UTC().Format(day))
+	}
+}
+
+// describe says what a SignerInfo itself tells.
+func (v *check) describe(s *SignerInfo) Signer {
+	out := Signer{Hash: HashName(hashOf(s.DigestAlgorithm.OID)), Algorithm: keyKind(s)}
+	if out.Hash == "" {
+		out.Hash = s.DigestAlgorithm.OID.String()
+	}
+	if out.Algorithm == "" {
+		out.Algorithm = s.SignatureAlgorithm.OID.String()
+	}
+	if s.Serial != nil {
+		out.Serial = fmt.Sprintf("%x", s.Serial)
+		out.Issuer = nameOf(s.Issuer)
+	} else {
+		out.KeyID = hex.EncodeToString(s.SubjectKeyID)
+	}
+	if c := v.embeddedSigner(s); c != nil {
+		out.Embedded = true
+		out.fill(c, nil)
+	}
+	return out
+}
+
+// fill adds what the signer's certificate tells: leaf when the signature
+// carries it, else the one on the keyring.
+func (s *Signer) fill(c, leaf *x509.Certificate) {
+	if leaf != nil {
+		c = leaf
+	}
+	s.cert = c
+	s.Name = c.Subject.String()
+	s.NotAfter = c.NotAfter.UTC()
+	s.KeyID = hex.EncodeToString(c.SubjectKeyId)
+	s.Bits = keyBits(c.PublicKey)
+}
+
+// String names the signer for a person.
+func (s Signer) String() string {
+	switch {
+	case s.Name != "" && s.Serial != "":
+		return fmt.Sprintf("%s (serial %s)", s.Name, s.Serial)
+	case s.Issuer != "":
+		return fmt.Sprintf("issued by %s, serial %s", s.Issuer, s.Serial)
+	}
+	return "key " + s.KeyID
+}
+
+func keyBits(pub crypto.PublicKey) int {
+	switch pub := pub.(type) {
+	case *rsa.PublicKey:
+		return pub.N.BitLen()
+	case *ecdsa.PublicKey:
+		return pub.Curve.Params().BitSize
+	}
+	return 0
+}

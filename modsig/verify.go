@@ -1,0 +1,308 @@
+package modsig
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	_ "crypto/sha1" // modules signed so still exist, and the kernel takes them
+	_ "crypto/sha256"
+	_ "crypto/sha3"
+	_ "crypto/sha512"
+	"crypto/x509"
+	"errors"
+	"fmt"
+)
+
+// cause is why the kernel's signature check ends as it does: an errno.
+type cause string
+
+const (
+	verified  cause = ""
+	noData    cause = "ENODATA"      // no signature
+	noPackage cause = "ENOPKG"       // a hash or algorithm that the kernel lacks
+	noKey     cause = "ENOKEY"       // the signer is not on a keyring
+	rejected  cause = "EKEYREJECTED" // the signature is wrong
+	badMsg    cause = "EBADMSG"      // the signature cannot be read
+	invalid   cause = "EINVAL"       // it can be read and makes no sense
+	noEntry   cause = "ENOENT"       // an embedded certificate with a key the kernel has no code for
+)
+
+// fatal causes end the load in every mode; the others only when enforced.
+func (c cause) fatal() bool {
+	return c != verified && c != noData && c != noPackage && c != noKey
+}
+
+// check is one module's signature against one kernel.
+type check struct {
+	kernel   *Kernel
+	content  []byte
+	cms      *SignedData
+	embedded []*x509.Certificate
+	digests  map[crypto.Hash][]byte
+	printed  []string // what the kernel logs on the way
+	signers  []Signer
+	found    []found
+	trust    *trusted // the certificate that the first good signature leads to
+}
+
+// found is a finding before it has its subject.
+type found struct {
+	code, evidence string
+	args           []string
+}
+
+func (v *check) note(code, evidence string, args ...string) {
+	v.found = append(v.found, found{code, evidence, args})
+}
+
+// run follows the kernel's order: it reads the whole message, then verifies
+// each signature against an embedded certificate where there is one, then
+// looks for trust (crypto/asymmetric_keys/pkcs7_{parser,verify,trust}).
+func (v *check) run(a Appended) cause {
+	if !a.Signed {
+		return noData
+	}
+	in := a.Info
+	switch {
+	case in.SignatureLength == 0 && in.IDType == idPKCS7 || a.Signature == nil:
+		v.note("MODULE_SIGNATURE_MALFORMED", fmt.Sprintf("the trailer says %d bytes of signature", in.SignatureLength))
+		return badMsg
+	case in.IDType != idPKCS7:
+		v.printed = append(v.printed, "module: not signed with expected PKCS#7 message")
+		v.note("MODULE_SIGNATURE_UNSUPPORTED", fmt.Sprintf("id_type %d in the trailer, not 2", in.IDType))
+		return noPackage
+	case in.Algorithm|in.Hash|in.SignerLength|in.KeyIDLength|in.Padding[0]|in.Padding[1]|in.Padding[2] != 0:
+		v.printed = append(v.printed, "module: PKCS#7 signature info has unexpected non-zero params")
+		v.note("MODULE_SIGNATURE_MALFORMED", "fields of the trailer that must be zero are not")
+		return badMsg
+	}
+	var err error
+	if v.cms, err = ParseCMS(a.Signature); err != nil {
+		v.note("MODULE_SIGNATURE_MALFORMED", err.Error())
+		return badMsg
+	}
+	v.content = a.Content
+	v.digests = map[crypto.Hash][]byte{}
+	if c := v.readSigners(); c != verified {
+		return c
+	}
+	return v.verifyAll()
+}
+
+// readSigners does what the kernel's parser does beyond the syntax.
+func (v *check) readSigners() cause {
+	for _, raw := range v.cms.Certificates {
+		c, err := x509.ParseCertificate(raw)
+		if err != nil {
+			v.note("MODULE_SIGNATURE_MALFORMED", fmt.Sprintf("embedded certificate: %v", err))
+			return badMsg
+		}
+		v.embedded = append(v.embedded, c)
+	}
+	for i := range v.cms.Signers {
+		v.signers = append(v.signers, v.describe(&v.cms.Signers[i]))
+	}
+	attributes := 0
+	for i := range v.cms.Signers {
+		s := &v.cms.Signers[i]
+		if hashOf(s.DigestAlgorithm.OID) == 0 {
+			v.note("MODULE_SIGNATURE_UNSUPPORTED", fmt.Sprintf("hash algorithm %v", s.DigestAlgorithm.OID))
+			return noPackage
+		}
+		if keyKind(s) == "" {
+			v.note("MODULE_SIGNATURE_UNSUPPORTED", fmt.Sprintf("signature algorithm %v", s.SignatureAlgorithm.OID))
+			return noPackage
+		}
+		if s.SignedAttributes != nil {
+			attributes++
+		}
+	}
+	switch {
+	case len(v.cms.Signers) == 0:
+		v.note("MODULE_SIGNATURE_MALFORMED", "it has no signer")
+		return invalid
+	case attributes > 0:
+		v.printed = append(v.printed, "PKCS7: Invalid module sig (has authattrs)")
+		v.note("MODULE_SIGNED_ATTRIBUTES", "signedAttrs in the SignerInfo")
+		return rejected
+	case !v.cms.ContentType.Equal(oidData):
+		v.printed = append(v.printed, "PKCS7: Invalid module sig (not pkcs7-data)")
+		v.note("MODULE_SIGNATURE_MALFORMED", fmt.Sprintf("content type %v is not data", v.cms.ContentType))
+		return rejected
+	}
+	return verified
+}
+
+// keyKind is the kind of key a signature needs: "rsa", "ecdsa", or "" for one
+// the kernel does not read.
+func keyKind(s *SignerInfo) string {
+	if s.SignatureAlgorithm.OID.Equal(oidRSA) {
+		return "rsa"
+	}
+	for _, e := range ecdsaOIDs {
+		if s.SignatureAlgorithm.OID.Equal(e.oid) {
+			return "ecdsa"
+		}
+	}
+	return ""
+}
+
+// verifyAll is pkcs7_verify and pkcs7_validate_trust.
+func (v *check) verifyAll() cause {
+	result := noPackage
+	leaf := make([]*x509.Certificate, len(v.cms.Signers))
+	unsupported := make([]bool, len(v.cms.Signers))
+	for i := range v.cms.Signers {
+		s := &v.cms.Signers[i]
+		h := hashOf(s.DigestAlgorithm.OID)
+		if !v.kernel.Features.hash(h) {
+			v.note("MODULE_SIGNATURE_UNSUPPORTED", fmt.Sprintf("%s is not built into this kernel", HashName(h)))
+			unsupported[i] = true
+			continue
+		}
+		if leaf[i] = v.embeddedSigner(s); leaf[i] != nil {
+			if !v.kernel.Features.usable(leaf[i].PublicKey) {
+				v.note("MODULE_SIGNATURE_UNSUPPORTED", "the embedded certificate's key is of a kind that this kernel has no code for")
+				return noEntry
+			}
+			if err := v.verify(s, leaf[i].PublicKey); err != nil {
+				v.note("MODULE_BAD_SIGNATURE", err.Error())
+				return rejected
+			}
+		}
+		result = verified
+	}
+	if result != verified {
+		return result
+	}
+	result = noKey
+	for i := range v.cms.Signers {
+		if unsupported[i] {
+			if result == noKey {
+				result = noPackage
+			}
+			continue
+		}
+		t, c := v.trusts(&v.cms.Signers[i], leaf[i])
+		switch c {
+		case verified:
+			result = verified
+			v.signers[i].TrustedBy = t.source
+			if v.trust == nil {
+				v.trust = t
+			}
+			v.signers[i].fill(t.cert, leaf[i])
+		case noKey:
+		default:
+			return c
+		}
+	}
+	return result
+}
+
+// embeddedSigner returns the certificate in the message that a signer names.
+// The kernel finds it by issuer and serial only.
+func (v *check) embeddedSigner(s *SignerInfo) *x509.Certificate {
+	if s.Serial == nil {
+		return nil
+	}
+	for _, c := range v.embedded {
+		if c.SerialNumber.Cmp(s.Serial) == 0 && bytes.Equal(c.RawIssuer, s.Issuer) {
+			return c
+		}
+	}
+	return nil
+}
+
+// trusts climbs from the embedded signer to a key on a keyring, or finds the
+// signer itself there.
+func (v *check) trusts(s *SignerInfo, leaf *x509.Certificate) (*trusted, cause) {
+	keys := &v.kernel.keys
+	for c, steps := leaf, 0; c != nil && steps <= maxCertificates; steps++ {
+		if t := keys.find(c.RawIssuer, c.SerialNumber); t != nil {
+			if !bytes.Equal(t.cert.RawSubjectPublicKeyInfo, c.RawSubjectPublicKeyInfo) {
+				v.note("MODULE_BAD_SIGNATURE", "the embedded certificate has the name and serial of a trusted one, and another key")
+				return nil, rejected
+			}
+			return t, verified
+		}
+		next := v.issuerOf(c)
+		if next == nil || next == c {
+			// Only the authority key identifier leads to the issuer.
+			if t := keys.findSKI(c.AuthorityKeyId); t != nil {
+				if err := t.cert.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature); err != nil {
+					v.note("MODULE_BAD_SIGNATURE", fmt.Sprintf("the embedded certificate is not signed by %s: %v", t.cert.Subject, err))
+					return nil, rejected
+				}
+				return t, verified
+			}
+			break
+		}
+		if next.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) != nil {
+			v.note("MODULE_BAD_SIGNATURE", "an embedded certificate is not signed by the next")
+			return nil, rejected
+		}
+		c = next
+	}
+	var t *trusted
+	if s.Serial != nil {
+		t = keys.find(s.Issuer, s.Serial)
+	} else {
+		t = keys.findSKI(s.SubjectKeyID)
+	}
+	if t == nil {
+		return nil, noKey
+	}
+	if err := v.verify(s, t.cert.PublicKey); err != nil {
+		v.note("MODULE_BAD_SIGNATURE", err.Error())
+		return nil, rejected
+	}
+	return t, verified
+}
+
+func (v *check) issuerOf(c *x509.Certificate) *x509.Certificate {
+	for _, p := range v.embedded {
+		if len(c.AuthorityKeyId) > 0 && bytes.Equal(p.SubjectKeyId, c.AuthorityKeyId) {
+			return p
+		}
+	}
+	return nil
+}
+
+func (v *check) verify(s *SignerInfo, pub crypto.PublicKey) error {
+	h := hashOf(s.DigestAlgorithm.OID)
+	d := v.digests[h]
+	if d == nil {
+		w := h.New()
+		w.Write(v.content)
+		d = w.Sum(nil)
+		v.digests[h] = d
+	}
+	return verifyDigest(s, h, d, pub)
+}
+
+var errSignature = errors.New("the signature does not fit the content")
+
+func verifyDigest(s *SignerInfo, h crypto.Hash, digest []byte, pub crypto.PublicKey) error {
+	kind := keyKind(s)
+	switch pub := pub.(type) {
+	case *rsa.PublicKey:
+		if kind != "rsa" {
+			return fmt.Errorf("an %s signature and an RSA key", kind)
+		}
+		if rsa.VerifyPKCS1v15(pub, h, digest, s.Signature) != nil {
+			return errSignature
+		}
+	case *ecdsa.PublicKey:
+		if kind != "ecdsa" {
+			return fmt.Errorf("an %s signature and an ECDSA key", kind)
+		}
+		if !ecdsa.VerifyASN1(pub, digest, s.Signature) {
+			return errSignature
+		}
+	default:
+		return fmt.Errorf("a key of type %T", pub)
+	}
+	return nil
+}
