@@ -27,7 +27,7 @@ var makeFixture = sync.OnceValues(func() (*fixture, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &fixture{keys: keys, build: keys.Intermediate, files: map[string][]byte{}}
+	f := &fixture{keys: keys, build: keys.Build, files: map[string][]byte{}}
 	content := variants.ELF("dummy", release+" SMP preempt mod_unload modversions ")
 	if f.genuine, err = modsig.Sign(content, f.build.Key, f.build.Cert, modsig.SignOptions{}); err != nil {
 		return nil, err
@@ -88,12 +88,19 @@ func TestVerdicts(t *testing.T) {
 		{"ours-sha1", modsig.Valid, "MODULE_SHA1"},
 		{"ours-sha256", modsig.Valid, ""},
 		{"ours-sha512", modsig.Unsupported, "MODULE_SIGNATURE_UNSUPPORTED"},
-		{"ours-p384", modsig.UnknownKey, "MODULE_UNKNOWN_KEY"},
+		{"ours-p256", modsig.UnknownKey, "MODULE_UNKNOWN_KEY"},
+		{"ours-p384", modsig.Unsupported, "MODULE_SIGNATURE_UNSUPPORTED"},
 		{"ours-expired", modsig.Valid, "MODULE_SIGNER_EXPIRED"},
 		{"leaf-plain", modsig.UnknownKey, "MODULE_LEAF_NOT_EMBEDDED"},
 		{"leaf-embedded", modsig.Valid, ""},
 		{"leaf-embedded-flip", modsig.BadSignature, "MODULE_BAD_SIGNATURE"},
-		{"impostor-embedded", modsig.BadSignature, "MODULE_BAD_SIGNATURE"},
+		{"impostor-embedded", modsig.UnknownKey, "MODULE_UNKNOWN_KEY"},
+		{"leaf-embedded-cert-sha512", modsig.Unsupported, "MODULE_SIGNATURE_UNSUPPORTED"},
+		{"leaf-below-intermediate", modsig.Valid, ""},
+		{"leaf-without-intermediate", modsig.UnknownKey, "MODULE_UNKNOWN_KEY"},
+		{"leaf-with-ca", modsig.Valid, ""},
+		{"cms-trailing-byte", modsig.Valid, "MODULE_SIGNATURE_NOT_DER"},
+		{"cms-ber-indefinite", modsig.Valid, "MODULE_SIGNATURE_NOT_DER"},
 		{"signed-attributes", modsig.Unsupported, "MODULE_SIGNED_ATTRIBUTES"},
 		{"rsa-pss", modsig.Unsupported, "MODULE_SIGNATURE_UNSUPPORTED"},
 		{"two-signers-one-known", modsig.Valid, "MODULE_TWO_SIGNERS"},

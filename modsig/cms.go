@@ -78,7 +78,11 @@ type SignedData struct {
 	Signers          []SignerInfo
 }
 
-var errNotDER = errors.New("not DER")
+var (
+	errNotDER      = errors.New("not DER")
+	errContentType = errors.New("the content type is not signedData")
+	errAttached    = errors.New("the signature carries content, it is not detached")
+)
 
 // ParseCMS reads a detached SignedData, strictly in DER.
 func ParseCMS(raw []byte) (*SignedData, error) {
@@ -92,7 +96,7 @@ func ParseCMS(raw []byte) (*SignedData, error) {
 		return nil, fmt.Errorf("reading ContentInfo: %w", errNotDER)
 	}
 	if !typ.Equal(oidSignedData) {
-		return nil, fmt.Errorf("reading ContentInfo: content type %v is not signedData", typ)
+		return nil, fmt.Errorf("reading ContentInfo: %v: %w", typ, errContentType)
 	}
 	if !info.ReadASN1(&explicit, der.Tag(0).ContextSpecific().Constructed()) || !info.Empty() ||
 		!explicit.ReadASN1(&sd, der.SEQUENCE) || !explicit.Empty() {
@@ -118,7 +122,7 @@ func parseSignedData(sd cryptobyte.String) (*SignedData, error) {
 		return nil, fmt.Errorf("reading encapContentInfo: %w", errNotDER)
 	}
 	if !encap.Empty() {
-		return nil, errors.New("reading encapContentInfo: the signature carries content, it is not detached")
+		return nil, fmt.Errorf("reading encapContentInfo: %w", errAttached)
 	}
 	var present bool
 	if !sd.ReadOptionalASN1(&certs, &present, der.Tag(0).ContextSpecific().Constructed()) {

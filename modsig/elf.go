@@ -3,7 +3,7 @@ package modsig
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
+	"fmt"
 	"strings"
 )
 
@@ -15,6 +15,8 @@ type ELFInfo struct {
 	// the module was built against, when it says so.
 	LayoutCRC    uint32
 	HasLayoutCRC bool
+	// StructSize is the length of the section that becomes struct module.
+	StructSize uint64
 }
 
 // Release is the kernel release in the vermagic.
@@ -23,14 +25,23 @@ func (e ELFInfo) Release() string {
 	return r
 }
 
-var errNotELF = errors.New("not an ELF module")
+// notELF is why a file is no module, in the words of the kernel's log.
+type notELF string
+
+func (e notELF) Error() string { return string(e) }
 
 // ReadELF finds the .modinfo and __versions sections of a relocatable 64-bit
 // ELF file. It follows offsets only after it has compared them with the length.
 func ReadELF(file []byte) (ELFInfo, error) {
 	var e ELFInfo
-	if len(file) < 64 || string(file[:4]) != "\x7fELF" || file[4] != 2 {
-		return e, errNotELF
+	if len(file) <= 64 {
+		return e, notELF(fmt.Sprintf("Invalid ELF header len %d", len(file)))
+	}
+	if string(file[:4]) != "\x7fELF" {
+		return e, notELF("Invalid ELF header magic: != \x7fELF")
+	}
+	if file[4] != 2 {
+		return e, notELF("not a 64-bit ELF file")
 	}
 	var o binary.ByteOrder = binary.LittleEndian
 	if file[5] == 2 {
@@ -39,8 +50,13 @@ func ReadELF(file []byte) (ELFInfo, error) {
 	n := uint64(len(file))
 	shoff, shentsize := o.Uint64(file[40:]), uint64(o.Uint16(file[58:]))
 	shnum, shstrndx := uint64(o.Uint16(file[60:])), uint64(o.Uint16(file[62:]))
-	if shentsize != 64 || shnum == 0 || shnum > maxSections || shstrndx >= shnum || shoff > n || shnum*64 > n-shoff {
-		return e, errNotELF
+	switch {
+	case shentsize != 64:
+		return e, notELF("Invalid ELF section header size")
+	case shoff >= n || shnum*64 > n-shoff:
+		return e, notELF("Invalid ELF section header overflow")
+	case shnum == 0 || shnum > maxSections || shstrndx >= shnum:
+		return e, notELF(fmt.Sprintf("Invalid ELF section name index: %d || e_shstrndx (%d) >= e_shnum (%d)", shstrndx, shstrndx, shnum))
 	}
 	header := func(i uint64) []byte { return file[shoff+i*64:][:64] }
 	body := func(h []byte) []byte {
@@ -56,9 +72,15 @@ func ReadELF(file []byte) (ELFInfo, error) {
 		switch cString(names, uint64(o.Uint32(h))) {
 		case ".modinfo":
 			readModinfo(body(h), &e)
+		case ".gnu.linkonce.this_module":
+			e.StructSize = o.Uint64(h[32:])
 		case "__versions":
-			if v := body(h); len(v) >= 64 && cString(v, 8) == "module_layout" {
-				e.LayoutCRC, e.HasLayoutCRC = o.Uint32(v), true
+			// struct modversion_info: a CRC in a long, and 56 bytes of name.
+			for v := body(h); len(v) >= 64; v = v[64:] {
+				if cString(v, 8) == "module_layout" {
+					e.LayoutCRC, e.HasLayoutCRC = o.Uint32(v), true
+					break
+				}
 			}
 		}
 	}

@@ -123,6 +123,15 @@ var Findings = finding.Catalog{
 			ZH: "将时钟与时间源核对（chronyc tracking），然后再检查"},
 	},
 	{
+		Code: "MODULE_SIGNATURE_NOT_DER", Severity: finding.Warning,
+		Meaning: finding.Text{
+			EN: "the signature is not in DER, or bytes stand behind its end: the kernel reads it, and the file can be changed there without harm to the signature",
+			ZH: "签名不是 DER 编码，或其后有多余字节：内核能够读取，但此处可被改动而不影响签名"},
+		Remedy: finding.Text{
+			EN: "sign again: vouchsafe module sign --key KEY --cert CERT FILE",
+			ZH: "重新签名：vouchsafe module sign --key KEY --cert CERT 文件"},
+	},
+	{
 		Code: "MODULE_SHA1", Severity: finding.Warning,
 		Meaning: finding.Text{
 			EN: "the signature is over a SHA-1 hash, for which collisions are made in practice; the kernel still takes it",

@@ -7,6 +7,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
+	"fmt"
 	"math/big"
 	"slices"
 	"strings"
@@ -91,9 +92,9 @@ func AssumeFeatures(builtin []*x509.Certificate) Features {
 type Kernel struct {
 	Release  string
 	Features Features
-	// Layout is the version of the symbol module_layout, learned from one of
-	// the kernel's own modules; nil when it is not known.
-	Layout *uint32
+	// Own is what one of the kernel's own modules says: a module of another
+	// kernel is compared with it. Nil when none is known.
+	Own *ELFInfo
 
 	keys ring
 }
@@ -117,6 +118,22 @@ func (k *Kernel) Builtin(c *x509.Certificate) bool {
 	return t != nil && t.source == "builtin" && t.cert.Equal(c)
 }
 
+// reads tells whether the kernel's parser knows a hash by its OID at all:
+// SHA-3 came with 6.7.
+func (k *Kernel) reads(h crypto.Hash) bool {
+	if h != crypto.SHA3_256 && h != crypto.SHA3_384 && h != crypto.SHA3_512 {
+		return true
+	}
+	return k.atLeast(6, 7) || k.Features.hash(h)
+}
+
+// atLeast compares the release with a version.
+func (k *Kernel) atLeast(major, minor int) bool {
+	var a, b int
+	n, _ := fmt.Sscanf(k.Release, "%d.%d", &a, &b)
+	return n == 2 && (a > major || a == major && b >= minor)
+}
+
 // ring is the kernel's keyrings together. The kernel knows a key by issuer
 // and serial, and by subject key identifier.
 type ring struct {
@@ -131,9 +148,12 @@ type trusted struct {
 
 func keyID(issuer []byte, serial *big.Int) string { return string(issuer) + "\x00" + serial.String() }
 
-// add leaves out a certificate that the kernel cannot load.
+// add leaves out a certificate that the kernel cannot load: it checks a
+// self-signed one, which needs code for its key. One that it cannot check for
+// want of the hash it loads all the same, to fail later.
 func (r *ring) add(c *x509.Certificate, source string, f Features) {
-	if !f.usable(c.PublicKey) {
+	kind, h := certificateAlgorithm(c)
+	if !f.usable(c.PublicKey) && selfSigned(c) && kind != "" && f.hash(h) {
 		return
 	}
 	if r.byID == nil {

@@ -46,8 +46,10 @@ func (r *Report) Predict(m Mode) Outcome {
 	}
 	name := r.ELF.Name
 	switch {
-	case r.notELF:
-		return fail("ENOEXEC")
+	case r.notELF != "":
+		return fail("ENOEXEC", r.notELF)
+	case r.size:
+		return fail("ENOEXEC", "module "+name+": .gnu.linkonce.this_module section size must match the kernel's built struct module size at run time")
 	case r.layout && r.kernel.Features.Versions:
 		return fail("ENOEXEC", name+": disagrees about version of symbol module_layout")
 	case r.layout:

@@ -52,8 +52,9 @@ type Report struct {
 	kernel  *Kernel
 	cause   cause
 	printed []string
-	notELF  bool
-	layout  bool // the module was built for another kernel's structures
+	notELF  string // why it is no module, as the kernel says it
+	size    bool   // its struct module has another size
+	layout  bool   // it was built for another kernel's structures
 }
 
 // Options are what Check needs beside the module and its kernel.
@@ -76,14 +77,15 @@ func Check(file []byte, k *Kernel, o Options) *Report {
 	r.Signers, r.printed = v.signers, v.printed
 	var err error
 	if r.ELF, err = ReadELF(a.Content); err != nil {
-		r.notELF = true
+		r.notELF = err.Error()
 	}
 	release := r.ELF.Release()
 	other := release != "" && k.Release != "" && release != k.Release
-	if k.Layout != nil && r.ELF.HasLayoutCRC {
-		r.layout = *k.Layout != r.ELF.LayoutCRC
-	} else {
-		r.layout = other
+	r.layout = other
+	if own := k.Own; own != nil && own.HasLayoutCRC && r.ELF.HasLayoutCRC {
+		r.layout = own.LayoutCRC != r.ELF.LayoutCRC
+		// Since 6.4 the size of the structure is compared first.
+		r.size = k.atLeast(6, 4) && own.StructSize != r.ELF.StructSize
 	}
 	r.name(v, a, o, other)
 	for _, f := range v.found {
@@ -102,22 +104,22 @@ func (r *Report) name(v *check, a Appended, o Options, other bool) {
 		r.Verdict = Unsigned
 		if a.Behind > 0 {
 			v.note("MODULE_TRAILING_BYTES", fmt.Sprintf("%d bytes after %q", a.Behind, strings.TrimSpace(Magic)))
-		} else if !r.notELF {
+		} else if r.notELF == "" {
 			v.note("MODULE_UNSIGNED", "the file does not end with the signature's magic line")
 		}
 	case r.cause == noKey:
 		r.Verdict = UnknownKey
 		r.unknown(v, o, other)
-	case r.cause == noPackage, len(v.found) > 0 && v.found[len(v.found)-1].code == "MODULE_SIGNED_ATTRIBUTES", r.cause == noEntry:
+	case r.cause == noPackage, r.cause == noEntry, r.cause == rejected && !v.has("MODULE_BAD_SIGNATURE"):
 		r.Verdict = Unsupported
-	case r.cause == rejected && v.found[len(v.found)-1].code == "MODULE_BAD_SIGNATURE":
+	case v.has("MODULE_BAD_SIGNATURE"):
 		r.Verdict = BadSignature
 	default:
 		r.Verdict = Malformed
 	}
-	if r.notELF && r.Verdict != BadSignature {
+	if r.notELF != "" && r.Verdict != BadSignature {
 		r.Verdict = Malformed
-		v.note("MODULE_NOT_ELF", "no ELF header and section table of a 64-bit module")
+		v.note("MODULE_NOT_ELF", r.notELF)
 	}
 	if other && (r.Verdict == Valid || r.Verdict == UnknownKey) {
 		r.Verdict = WrongKernel

@@ -29,7 +29,7 @@ type Info struct {
 // Appended is a module cut at its trailer. All three slices alias the file.
 type Appended struct {
 	Content   []byte // what the signature is over
-	Signature []byte // the CMS in DER; nil when Info does not describe one
+	Signature []byte // the CMS; nil when Info does not describe one
 	Info      Info
 	// Signed says that the magic line ends the file. Without it the kernel
 	// takes the whole file for an unsigned module.
@@ -60,12 +60,17 @@ func Split(file []byte) Appended {
 	raw := body[len(body)-infoSize:]
 	a.Info = Info{raw[0], raw[1], raw[2], raw[3], raw[4], [3]byte(raw[5:8]), binary.BigEndian.Uint32(raw[8:])}
 	rest := len(body) - infoSize
-	if uint64(a.Info.SignatureLength) >= uint64(rest) {
-		return a
+	if a.Info.IDType != idPKCS7 || uint64(a.Info.SignatureLength) >= uint64(rest) {
+		return a // the kernel takes only the magic line off such a file
 	}
 	cut := rest - int(a.Info.SignatureLength)
 	a.Content, a.Signature = body[:cut:cut], body[cut:rest:rest]
 	return a
+}
+
+// tooLong tells whether the trailer promises more than the file has.
+func (a Appended) tooLong() bool {
+	return a.Signature == nil && uint64(a.Info.SignatureLength)+infoSize >= uint64(len(a.Content))
 }
 
 // Append returns content followed by a signature and its trailer.

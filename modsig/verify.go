@@ -3,15 +3,10 @@ package modsig
 import (
 	"bytes"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/rsa"
-	_ "crypto/sha1" // modules signed so still exist, and the kernel takes them
-	_ "crypto/sha256"
-	_ "crypto/sha3"
-	_ "crypto/sha512"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // cause is why the kernel's signature check ends as it does: an errno.
@@ -56,6 +51,10 @@ func (v *check) note(code, evidence string, args ...string) {
 	v.found = append(v.found, found{code, evidence, args})
 }
 
+func (v *check) has(code string) bool {
+	return slices.ContainsFunc(v.found, func(f found) bool { return f.code == code })
+}
+
 // run follows the kernel's order: it reads the whole message, then verifies
 // each signature against an embedded certificate where there is one, then
 // looks for trust (crypto/asymmetric_keys/pkcs7_{parser,verify,trust}).
@@ -65,7 +64,7 @@ func (v *check) run(a Appended) cause {
 	}
 	in := a.Info
 	switch {
-	case in.SignatureLength == 0 && in.IDType == idPKCS7 || a.Signature == nil:
+	case a.tooLong():
 		v.note("MODULE_SIGNATURE_MALFORMED", fmt.Sprintf("the trailer says %d bytes of signature", in.SignatureLength))
 		return badMsg
 	case in.IDType != idPKCS7:
@@ -79,8 +78,15 @@ func (v *check) run(a Appended) cause {
 	}
 	var err error
 	if v.cms, err = ParseCMS(a.Signature); err != nil {
-		v.note("MODULE_SIGNATURE_MALFORMED", err.Error())
-		return badMsg
+		// The kernel reads BER too, and nothing behind the end.
+		der, ok := toDER(a.Signature)
+		if m, again := ParseCMS(der); ok && again == nil {
+			v.cms = m
+			v.note("MODULE_SIGNATURE_NOT_DER", err.Error())
+		} else {
+			v.note("MODULE_SIGNATURE_MALFORMED", err.Error())
+			return v.unreadable(err)
+		}
 	}
 	v.content = a.Content
 	v.digests = map[crypto.Hash][]byte{}
@@ -88,6 +94,18 @@ func (v *check) run(a Appended) cause {
 		return c
 	}
 	return v.verifyAll()
+}
+
+// unreadable tells which errno an unreadable message has.
+func (v *check) unreadable(err error) cause {
+	switch {
+	case errors.Is(err, errContentType):
+		v.printed = append(v.printed, "PKCS7: Only support pkcs7_signedData type")
+		return invalid
+	case errors.Is(err, errAttached):
+		return invalid
+	}
+	return badMsg
 }
 
 // readSigners does what the kernel's parser does beyond the syntax.
@@ -98,19 +116,34 @@ func (v *check) readSigners() cause {
 			v.note("MODULE_SIGNATURE_MALFORMED", fmt.Sprintf("embedded certificate: %v", err))
 			return badMsg
 		}
+		if kind, _ := certificateAlgorithm(c); kind == "" {
+			v.note("MODULE_SIGNATURE_UNSUPPORTED", fmt.Sprintf("embedded certificate signed with %s", c.SignatureAlgorithm))
+			return noPackage
+		}
 		v.embedded = append(v.embedded, c)
 	}
 	for i := range v.cms.Signers {
 		v.signers = append(v.signers, v.describe(&v.cms.Signers[i]))
 	}
+	if !v.cms.ContentType.Equal(oidData) {
+		v.printed = append(v.printed, "PKCS7: Unsupported data type")
+		v.note("MODULE_SIGNATURE_MALFORMED", fmt.Sprintf("content type %v is not data", v.cms.ContentType))
+		return invalid
+	}
+	if len(v.cms.Signers) == 0 {
+		v.note("MODULE_SIGNATURE_MALFORMED", "it has no signer")
+		return badMsg
+	}
 	attributes := 0
 	for i := range v.cms.Signers {
 		s := &v.cms.Signers[i]
-		if hashOf(s.DigestAlgorithm.OID) == 0 {
+		if h := hashOf(s.DigestAlgorithm.OID); h == 0 || !v.kernel.reads(h) {
+			v.printed = append(v.printed, "Unsupported digest algo")
 			v.note("MODULE_SIGNATURE_UNSUPPORTED", fmt.Sprintf("hash algorithm %v", s.DigestAlgorithm.OID))
 			return noPackage
 		}
 		if keyKind(s) == "" {
+			v.printed = append(v.printed, "Unsupported pkey algo")
 			v.note("MODULE_SIGNATURE_UNSUPPORTED", fmt.Sprintf("signature algorithm %v", s.SignatureAlgorithm.OID))
 			return noPackage
 		}
@@ -118,17 +151,9 @@ func (v *check) readSigners() cause {
 			attributes++
 		}
 	}
-	switch {
-	case len(v.cms.Signers) == 0:
-		v.note("MODULE_SIGNATURE_MALFORMED", "it has no signer")
-		return invalid
-	case attributes > 0:
+	if attributes > 0 {
 		v.printed = append(v.printed, "PKCS7: Invalid module sig (has authattrs)")
 		v.note("MODULE_SIGNED_ATTRIBUTES", "signedAttrs in the SignerInfo")
-		return rejected
-	case !v.cms.ContentType.Equal(oidData):
-		v.printed = append(v.printed, "PKCS7: Invalid module sig (not pkcs7-data)")
-		v.note("MODULE_SIGNATURE_MALFORMED", fmt.Sprintf("content type %v is not data", v.cms.ContentType))
 		return rejected
 	}
 	return verified
@@ -216,32 +241,28 @@ func (v *check) embeddedSigner(s *SignerInfo) *x509.Certificate {
 }
 
 // trusts climbs from the embedded signer to a key on a keyring, or finds the
-// signer itself there.
+// signer itself there. What the found key must have signed is the rung below.
 func (v *check) trusts(s *SignerInfo, leaf *x509.Certificate) (*trusted, cause) {
 	keys := &v.kernel.keys
+	below := func(t *trusted) (*trusted, cause) { return v.settle(t, v.verify(s, t.cert.PublicKey)) }
 	for c, steps := leaf, 0; c != nil && steps <= maxCertificates; steps++ {
-		if t := keys.find(c.RawIssuer, c.SerialNumber); t != nil {
-			if !bytes.Equal(t.cert.RawSubjectPublicKeyInfo, c.RawSubjectPublicKeyInfo) {
-				v.note("MODULE_BAD_SIGNATURE", "the embedded certificate has the name and serial of a trusted one, and another key")
-				return nil, rejected
-			}
-			return t, verified
+		if t := keys.find(c.RawIssuer, c.SerialNumber); t != nil && bytes.Equal(t.cert.SubjectKeyId, c.SubjectKeyId) {
+			return below(t)
+		}
+		if selfSigned(c) {
+			return nil, noKey
+		}
+		rung := c
+		below = func(t *trusted) (*trusted, cause) {
+			return v.settle(t, v.kernel.Features.signed(rung, t.cert.PublicKey))
 		}
 		next := v.issuerOf(c)
-		if next == nil || next == c {
+		if next == nil || v.kernel.Features.signed(c, next.PublicKey) != nil {
 			// Only the authority key identifier leads to the issuer.
 			if t := keys.findSKI(c.AuthorityKeyId); t != nil {
-				if err := t.cert.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature); err != nil {
-					v.note("MODULE_BAD_SIGNATURE", fmt.Sprintf("the embedded certificate is not signed by %s: %v", t.cert.Subject, err))
-					return nil, rejected
-				}
-				return t, verified
+				return below(t)
 			}
 			break
-		}
-		if next.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) != nil {
-			v.note("MODULE_BAD_SIGNATURE", "an embedded certificate is not signed by the next")
-			return nil, rejected
 		}
 		c = next
 	}
@@ -254,16 +275,27 @@ func (v *check) trusts(s *SignerInfo, leaf *x509.Certificate) (*trusted, cause) 
 	if t == nil {
 		return nil, noKey
 	}
-	if err := v.verify(s, t.cert.PublicKey); err != nil {
-		v.note("MODULE_BAD_SIGNATURE", err.Error())
-		return nil, rejected
-	}
-	return t, verified
+	return v.settle(t, v.verify(s, t.cert.PublicKey))
 }
 
+// settle ends the climb: a key was found, and err is what it says.
+func (v *check) settle(t *trusted, err error) (*trusted, cause) {
+	switch {
+	case err == nil:
+		return t, verified
+	case errors.Is(err, errUnsupported):
+		v.note("MODULE_SIGNATURE_UNSUPPORTED", err.Error())
+	default:
+		v.note("MODULE_BAD_SIGNATURE", err.Error())
+	}
+	return nil, rejected
+}
+
+// issuerOf finds a certificate's issuer among the embedded ones, by the
+// authority key identifier, as the kernel does.
 func (v *check) issuerOf(c *x509.Certificate) *x509.Certificate {
 	for _, p := range v.embedded {
-		if len(c.AuthorityKeyId) > 0 && bytes.Equal(p.SubjectKeyId, c.AuthorityKeyId) {
+		if p != c && len(c.AuthorityKeyId) > 0 && bytes.Equal(p.SubjectKeyId, c.AuthorityKeyId) {
 			return p
 		}
 	}
@@ -272,6 +304,9 @@ func (v *check) issuerOf(c *x509.Certificate) *x509.Certificate {
 
 func (v *check) verify(s *SignerInfo, pub crypto.PublicKey) error {
 	h := hashOf(s.DigestAlgorithm.OID)
+	if !v.kernel.Features.usable(pub) {
+		return fmt.Errorf("%w for a key of type %T", errUnsupported, pub)
+	}
 	d := v.digests[h]
 	if d == nil {
 		w := h.New()
@@ -280,29 +315,4 @@ func (v *check) verify(s *SignerInfo, pub crypto.PublicKey) error {
 		v.digests[h] = d
 	}
 	return verifyDigest(s, h, d, pub)
-}
-
-var errSignature = errors.New("the signature does not fit the content")
-
-func verifyDigest(s *SignerInfo, h crypto.Hash, digest []byte, pub crypto.PublicKey) error {
-	kind := keyKind(s)
-	switch pub := pub.(type) {
-	case *rsa.PublicKey:
-		if kind != "rsa" {
-			return fmt.Errorf("an %s signature and an RSA key", kind)
-		}
-		if rsa.VerifyPKCS1v15(pub, h, digest, s.Signature) != nil {
-			return errSignature
-		}
-	case *ecdsa.PublicKey:
-		if kind != "ecdsa" {
-			return fmt.Errorf("an %s signature and an ECDSA key", kind)
-		}
-		if !ecdsa.VerifyASN1(pub, digest, s.Signature) {
-			return errSignature
-		}
-	default:
-		return fmt.Errorf("a key of type %T", pub)
-	}
-	return nil
 }

@@ -5,11 +5,14 @@ go 1.26.0
 require (
 	github.com/google/go-tpm v0.9.8
 	github.com/vouchsafe/vouchsafe v0.0.0-00010101000000-000000000000
+	golang.org/x/sys v0.49.0
 )
 
 require (
+	github.com/klauspost/compress v1.20.3 // indirect
+	github.com/mikelolasagasti/xz v1.0.1 // indirect
+	github.com/pierrec/lz4/v4 v4.1.33 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
-	golang.org/x/sys v0.49.0 // indirect
 )
 
 replace github.com/vouchsafe/vouchsafe => ../

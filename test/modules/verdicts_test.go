@@ -1,0 +1,235 @@
+// Package modules_test asks real kernels in QEMU what they do with every
+// variant of a module, and compares with what modsig predicted.
+//
+// A short run needs no kernel. The long one:
+//
+//	mkdir -p /tmp/kernels && cd /tmp/kernels
+//	apt-get download linux-image-6.1.0-56-cloud-amd64 linux-image-6.12.117+deb12-cloud-amd64 shim-signed grub-efi-amd64-signed
+//	for d in *.deb; do dpkg-deb -x $d ${d%%_*}; done
+//	VOUCHSAFE_KERNELS=/tmp/kernels go test ./test/modules/ -run Kernel -v -timeout 30m
+package modules_test
+
+import (
+	"crypto/x509"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vouchsafe/vouchsafe/modsig"
+	"github.com/vouchsafe/vouchsafe/test/modules/guest"
+	"github.com/vouchsafe/vouchsafe/internal/modvariants"
+)
+
+// aKernel is one unpacked kernel package.
+type aKernel struct {
+	release, image string
+	builtin        []*x509.Certificate
+	features       modsig.Features
+	genuine        []byte // dummy.ko, decompressed
+	stored         []byte // as the package has it
+}
+
+func kernels(t *testing.T) []aKernel {
+	t.Helper()
+	root := os.Getenv("VOUCHSAFE_KERNELS")
+	if root == "" {
+		t.Skip("VOUCHSAFE_KERNELS is not set: apt-get download linux-image-cloud-amd64, unpack it with dpkg-deb -x, and name the directory")
+	}
+	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
+		t.Skip("no QEMU: apt-get install qemu-system-x86 ovmf mtools dosfstools")
+	}
+	var out []aKernel
+	images, _ := filepath.Glob(filepath.Join(root, "*/boot/vmlinuz-*"))
+	for _, image := range images {
+		k := aKernel{image: image, release: strings.TrimPrefix(filepath.Base(image), "vmlinuz-")}
+		im, err := modsig.ReadImage(read(t, image))
+		if err != nil {
+			t.Fatalf("%s: %v", image, err)
+		}
+		k.builtin = im.Builtin
+		dir := filepath.Dir(filepath.Dir(image))
+		k.features = modsig.ParseConfig(read(t, filepath.Join(dir, "boot/config-"+k.release)))
+		k.stored = read(t, find(t, filepath.Join(dir, "lib/modules"), "dummy.ko"))
+		if k.genuine, err = modsig.Decompress(k.stored, nil); err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, k)
+	}
+	return out
+}
+
+func read(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func find(t *testing.T, root, prefix string) (found string) {
+	t.Helper()
+	_ = filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		if err == nil && strings.HasPrefix(d.Name(), prefix) {
+			found = p
+			return fs.SkipAll
+		}
+		return nil
+	})
+	if found == "" {
+		t.Fatalf("no %s under %s", prefix, root)
+	}
+	return found
+}
+
+// TestKernelAgrees is the proof of the table of verdicts: for every kernel,
+// mode and variant, errno, taint and log line are as predicted.
+func TestKernelAgrees(t *testing.T) {
+	all := kernels(t)
+	keys, err := variants.NewKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range all {
+		if !strings.Contains(k.release, "cloud") && os.Getenv("VOUCHSAFE_ALL_KERNELS") == "" {
+			continue // the same code as the cloud kernel, and slower to boot
+		}
+		files, err := variants.Make(k.genuine, nil, keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, other := range all {
+			if other.release != k.release {
+				files = append(files, variants.File{Name: fmt.Sprintf("%02d-other-%s", len(files)+1, other.release), Data: other.genuine})
+			}
+		}
+		for _, m := range []struct {
+			mode modsig.Mode
+			mok  bool
+		}{{modsig.Off, false}, {modsig.Enforce, false}, {modsig.Integrity, false}, {modsig.Lockdown, false}, {modsig.Lockdown, true}} {
+			name := fmt.Sprintf("%s/%s", k.release, m.mode)
+			if m.mok {
+				name += "+MOK"
+			}
+			t.Run(name, func(t *testing.T) { compare(t, k, m.mode, m.mok, files, keys) })
+		}
+	}
+}
+
+func compare(t *testing.T, k aKernel, mode modsig.Mode, mok bool, files []variants.File, keys *variants.Keys) {
+	machine := guest.Machine{Kernel: k.image, Limit: 5 * time.Minute}
+	var enrolled []*x509.Certificate
+	switch mode {
+	case modsig.Enforce:
+		machine.Append = "module.sig_enforce=1"
+	case modsig.Integrity:
+		machine.Append = "lockdown=integrity"
+	case modsig.Lockdown:
+		machine.SecBoot = secureBoot(t)
+		if mok {
+			enrolled = keys.Enrolled()
+			for _, c := range enrolled {
+				machine.SecBoot.MOK = append(machine.SecBoot.MOK, c.Raw)
+			}
+		}
+	}
+	var in []guest.File
+	for _, f := range files {
+		in = append(in, guest.File{Name: f.Name + ".ko", Data: f.Data})
+	}
+	start := time.Now()
+	answers, facts, err := guest.Run(t.Context(), t.TempDir(), machine, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d modules in %.1f s; sig_enforce=%s lockdown=%q", len(answers), time.Since(start).Seconds(), facts["sig_enforce"], facts["lockdown"])
+	if len(answers) != len(files) {
+		t.Fatalf("%d answers for %d files", len(answers), len(files))
+	}
+	kernel := modsig.NewKernel(k.release, k.features, k.builtin, enrolled)
+	if e, err := modsig.ReadELF(k.genuine); err == nil {
+		kernel.Own = &e
+	}
+	warned, lockdowns := false, 0
+	for i, f := range files {
+		r := modsig.Check(f.Data, kernel, modsig.Options{Name: f.Name, Now: time.Now()})
+		want := r.Predict(mode)
+		got := answers[i]
+		taint := ""
+		if want.Taints {
+			taint = "E"
+		}
+		wantLog := lines(want.Message)
+		if want.Taints && warned {
+			// The kernel says this once per boot.
+			wantLog = slices.DeleteFunc(wantLog, func(l string) bool { return strings.HasSuffix(l, " - tainting kernel") })
+		}
+		warned = warned || want.Taints
+		gotLog := normal(got.Log)
+		if i := slices.IndexFunc(wantLog, func(l string) bool { return strings.HasPrefix(l, "Lockdown: ") }); i >= 0 {
+			// Ten such lines in five seconds, no more.
+			if lockdowns++; lockdowns > 8 && !slices.Contains(gotLog, wantLog[i]) {
+				wantLog = slices.Delete(wantLog, i, i+1)
+			}
+		}
+		if got.Errno != want.Errno || got.Taint != taint || !slices.Equal(gotLog, wantLog) {
+			t.Errorf("%s (%s):\n kernel    errno %q taint %q log %q\n predicted errno %q taint %q log %q", f.Name, r.Verdict,
+				got.Errno, got.Taint, gotLog, want.Errno, taint, wantLog)
+		}
+	}
+}
+
+func lines(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return strings.Split(s, "\n")
+}
+
+var (
+	caller = regexp.MustCompile(`^Lockdown: \w+:`)
+	number = regexp.MustCompile(`^((?:PKCS7: )?Unsupported (?:digest algo|pkey algo|data type))(?::)? \d+$`)
+)
+
+// noise is what the kernel says at the time of a load about other things: the
+// clock, its crypto self-tests, an OID unknown to it (a better line follows),
+// and type information of another build, which it goes on without.
+var noise = regexp.MustCompile(`^(tsc|clocksource|alg|random|BPF|input|PKCS7: Unknown OID): ?|^failed to validate module \[dummy\] BTF`)
+
+// normal drops what has nothing to do with the verdict: noise, the caller's
+// name, and the kernel's own numbers for OIDs.
+func normal(log []string) (out []string) {
+	for _, l := range log {
+		if !noise.MatchString(l) {
+			out = append(out, number.ReplaceAllString(caller.ReplaceAllString(l, "Lockdown: modprobe:"), "$1"))
+		}
+	}
+	return out
+}
+
+func secureBoot(t *testing.T) *guest.SecureBoot {
+	t.Helper()
+	root := os.Getenv("VOUCHSAFE_KERNELS")
+	s := &guest.SecureBoot{
+		Shim: filepath.Join(root, "shim-signed/usr/lib/shim/shimx64.efi.signed"),
+		GRUB: filepath.Join(root, "grub-efi-amd64-signed/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed"),
+	}
+	for _, p := range []string{s.Shim, s.GRUB, "/usr/share/OVMF/OVMF_CODE_4M.ms.fd"} {
+		if _, err := os.Stat(p); err != nil {
+			t.Skipf("%v: apt-get install ovmf mtools dosfstools; apt-get download shim-signed grub-efi-amd64-signed, unpacked beside the kernels", err)
+		}
+	}
+	for _, tool := range []string{"mkfs.vfat", "mcopy"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("no %s: apt-get install mtools dosfstools", tool)
+		}
+	}
+	return s
+}
