@@ -176,4 +176,22 @@ var Findings = finding.Catalog{
 			EN: "give the image: vouchsafe module verify --kernel /boot/vmlinuz-{0} FILE; or remove what is left of the kernel: apt-get purge linux-image-{0}",
 			ZH: "指定映像：vouchsafe module verify --kernel /boot/vmlinuz-{0} 文件；或清除该内核的残留：apt-get purge linux-image-{0}"},
 	},
+	{
+		Code: "MODULE_KERNEL_UNREADABLE", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "the kernel image {0} cannot be read, and only in it is the key that its modules are signed with",
+			ZH: "无法读取内核映像 {0}，而其模块的签名密钥只存在于该映像中"},
+		Remedy: finding.Text{
+			EN: "reinstall the kernel's package (dpkg -S {0}), or name another image with --kernel",
+			ZH: "重新安装该内核的软件包（dpkg -S {0}），或用 --kernel 指定其他映像"},
+	},
+	{
+		Code: "MODULE_UNREADABLE", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "the file cannot be read, or is too large for a module",
+			ZH: "无法读取该文件，或其大小超出模块的上限"},
+		Remedy: finding.Text{
+			EN: "look at the file and its rights: ls -l FILE; run the command as root",
+			ZH: "检查文件及其权限：ls -l 文件；以 root 身份运行此命令"},
+	},
 }

@@ -52,6 +52,7 @@ func newRoot(a *app) *cobra.Command {
 		newCheckCommand(a),
 		newBackupCommand(a),
 		newRestoreCommand(a),
+		newModuleCommand(a),
 		newVersionCommand(a),
 		newManCommand(a),
 		newChainCommand(a),

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/vouchsafe/vouchsafe/finding"
+	"github.com/vouchsafe/vouchsafe/modsig"
+)
+
+// moduleResult is one module's line of JSON. Its form is stable.
+type moduleResult struct {
+	File     string            `json:"file"`
+	Verdict  modsig.Verdict    `json:"verdict"`
+	Kernel   moduleOutcome     `json:"kernel"`
+	Signer   *modsig.Signer    `json:"signer"` // the trusted one, else the first; null without any
+	Hash     string            `json:"hash"`
+	Findings []finding.Finding `json:"findings"`
+
+	clean bool
+}
+
+type moduleOutcome struct {
+	Release string `json:"release"`
+	modsig.Outcome
+}
+
+// judging is what every module of one run is judged with.
+type judging struct {
+	kernels *moduleKernels
+	mode    modsig.Mode // "" for the default: the running one for the running kernel, else lockdown
+	now     time.Time
+	running string
+}
+
+// modeFor is the mode that counts for a kernel.
+func (j *judging) modeFor(release string) modsig.Mode {
+	switch {
+	case j.mode != "":
+		return j.mode
+	case release == j.running && j.kernels.root == "/":
+		return runningMode()
+	}
+	return modsig.Lockdown
+}
+
+// moduleFiles lists the modules under every argument, sorted; a file named on
+// the command line counts whatever its name is.
+func moduleFiles(args []string) ([]string, error) {
+	var out []string
+	for _, arg := range args {
+		st, err := os.Stat(arg)
+		if err != nil {
+			return nil, err
+		}
+		if !st.IsDir() {
+			out = append(out, arg)
+			continue
+		}
+		// A trailing slash, so that a link to a directory is walked too.
+		err = filepath.WalkDir(arg+"/", func(path string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			if d.Type().IsRegular() && isModuleName(path) {
+				out = append(out, path)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
+}
+
+// judgeAll judges files on all processors and hands the results to each in
+// the order of the files. Memory does not grow with their number: every
+// worker has one buffer for the file and one for what is inside.
+func (j *judging) judgeAll(ctx context.Context, files []string, each func(moduleResult) error) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	workers := runtime.GOMAXPROCS(0)
+	type job struct {
+		file string
+		done chan moduleResult
+	}
+	jobs, order := make(chan job), make(chan job, 16*workers)
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			var w moduleWorker
+			for jb := range jobs {
+				jb.done <- w.judge(j, jb.file)
+			}
+		})
+	}
+	wg.Go(func() {
+		defer close(jobs)
+		defer close(order)
+		for _, f := range files {
+			jb := job{f, make(chan moduleResult, 1)}
+			select {
+			case order <- jb:
+			case <-ctx.Done():
+				return
+			}
+			jobs <- jb
+		}
+	})
+	var failed error
+	for jb := range order {
+		if r := <-jb.done; failed == nil {
+			if failed = each(r); failed != nil {
+				stop()
+			}
+		}
+	}
+	wg.Wait()
+	if failed != nil {
+		return failed
+	}
+	return ctx.Err()
+}
+
+// moduleWorker owns two buffers.
+type moduleWorker struct{ stored, plain []byte }
+
+func (w *moduleWorker) judge(j *judging, file string) moduleResult {
+	stored, err := readInto(w.stored, file, modsig.MaxModule)
+	if err != nil {
+		return unreadableModule(file, modsig.Findings.New("MODULE_UNREADABLE", file, err.Error()))
+	}
+	w.stored = stored
+	plain, err := modsig.Decompress(stored, w.plain)
+	if err != nil {
+		return unreadableModule(file, modsig.Findings.New("MODULE_CORRUPT_STREAM", file, err.Error()))
+	}
+	if modsig.CompressionOf(stored) != modsig.Plain {
+		w.plain = plain
+	}
+	release := ""
+	if _, r, ok := splitModulesPath(file); ok {
+		release = r // the kernel whose modprobe looks here
+	} else if e, err := modsig.ReadELF(modsig.Split(plain).Content); err == nil {
+		release = e.Release()
+	}
+	k := j.kernels.find(release, file)
+	mode := j.modeFor(k.judge.Release)
+	r := modsig.Check(plain, k.judge, modsig.Options{Name: file, Now: j.now, Others: j.kernels.others()})
+	if k.err != nil && r.Verdict == modsig.UnknownKey {
+		r.Findings = append(r.Findings[:0:0], noKernel(file, release, k))
+	}
+	out := moduleResult{File: file, Verdict: r.Verdict, Kernel: moduleOutcome{k.judge.Release, r.Predict(mode)},
+		Findings: r.Findings, clean: r.Clean(mode)}
+	if out.Findings == nil {
+		out.Findings = []finding.Finding{}
+	}
+	out.setSigner(r.Signers)
+	return out
+}
+
+func noKernel(file, release string, k *moduleKernel) finding.Finding {
+	if errors.Is(k.err, fs.ErrNotExist) {
+		return modsig.Findings.New("MODULE_NO_KERNEL", file, "no vmlinuz-"+release, release)
+	}
+	return modsig.Findings.New("MODULE_KERNEL_UNREADABLE", file, k.image+": "+k.err.Error(), k.image)
+}
+
+func (r *moduleResult) setSigner(signers []modsig.Signer) {
+	if len(signers) == 0 {
+		return
+	}
+	i := max(0, slices.IndexFunc(signers, func(s modsig.Signer) bool { return s.TrustedBy != "" }))
+	r.Signer, r.Hash = &signers[i], signers[i].Hash
+}
+
+// unreadableModule is a file that no kernel can load either.
+func unreadableModule(file string, f finding.Finding) moduleResult {
+	return moduleResult{File: file, Verdict: modsig.Malformed, Kernel: moduleOutcome{Outcome: modsig.Outcome{Mode: modsig.Off, Errno: "EINVAL"}},
+		Findings: []finding.Finding{f}}
+}

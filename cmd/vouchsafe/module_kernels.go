@@ -1,0 +1,242 @@
+package main
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/vouchsafe/vouchsafe/modsig"
+)
+
+// moduleKernels finds the kernel that a module is for, and reads each image once.
+type moduleKernels struct {
+	root     string // where /boot and /lib/modules are
+	enrolled []*x509.Certificate
+	given    []*moduleKernel // --kernel
+
+	mu   sync.Mutex // guards seen
+	seen map[string]*moduleKernel
+}
+
+// moduleKernel is one kernel, or the lack of its image.
+type moduleKernel struct {
+	once  sync.Once
+	judge *modsig.Kernel
+	image string // path; empty when there is none
+	err   error  // why the image cannot be used
+}
+
+// find returns the kernel of that release. near is a module's path: an
+// unpacked package or a staged initramfs brings its own /boot.
+func (ks *moduleKernels) find(release, near string) *moduleKernel {
+	for _, k := range ks.given {
+		if k.judge.Release == release {
+			return k
+		}
+	}
+	if len(ks.given) == 1 {
+		return ks.given[0] // the person asked about this kernel: "built for another" is the answer
+	}
+	roots := []string{ks.root}
+	if r, _, ok := splitModulesPath(near); ok && filepath.Clean(r) != filepath.Clean(ks.root) {
+		roots = append([]string{r}, ks.root)
+	}
+	key := release + "\x00" + roots[0]
+	ks.mu.Lock()
+	k := ks.seen[key]
+	if k == nil {
+		k = &moduleKernel{}
+		ks.seen[key] = k
+	}
+	ks.mu.Unlock()
+	k.once.Do(func() { k.load(release, roots, ks.enrolled) })
+	return k
+}
+
+// others are the kernels read so far, to recognise a genuine module of another.
+func (ks *moduleKernels) others() (out []*modsig.Kernel) {
+	for _, k := range ks.given {
+		out = append(out, k.judge)
+	}
+	return out
+}
+
+func (k *moduleKernel) load(release string, roots []string, enrolled []*x509.Certificate) {
+	if release != "" && release == filepath.Base(release) {
+		for _, root := range roots {
+			for _, name := range []string{"boot/vmlinuz-" + release, "lib/modules/" + release + "/vmlinuz", "usr/lib/modules/" + release + "/vmlinuz"} {
+				path := filepath.Join(root, name)
+				if _, err := os.Stat(path); err == nil {
+					k.read(path, release, enrolled)
+					return
+				}
+			}
+		}
+	}
+	k.err = fs.ErrNotExist
+	k.judge = modsig.NewKernel(release, modsig.AssumeFeatures(nil), nil, enrolled)
+}
+
+// read takes everything from an image and from what lies beside it.
+func (k *moduleKernel) read(path, release string, enrolled []*x509.Certificate) {
+	k.image = path
+	im, err := readImage(path)
+	if err != nil {
+		k.err = err
+		k.judge = modsig.NewKernel(release, modsig.AssumeFeatures(nil), nil, enrolled)
+		return
+	}
+	if release == "" {
+		release = im.Release
+	}
+	features := modsig.AssumeFeatures(im.Builtin)
+	dir := filepath.Dir(path)
+	for _, name := range []string{filepath.Join(dir, "config-"+release), filepath.Join(dir, "config")} {
+		if b, err := readBounded(name, 1<<20); err == nil {
+			features = modsig.ParseConfig(b)
+			break
+		}
+	}
+	k.judge = modsig.NewKernel(release, features, im.Builtin, enrolled)
+	for _, modules := range []string{filepath.Join(dir, "../lib/modules", release, "kernel"), filepath.Join(dir, "kernel")} {
+		if own := oneModule(modules); own != nil {
+			k.judge.Own = own
+			break
+		}
+	}
+}
+
+func readImage(path string) (*modsig.Image, error) {
+	b, err := readBounded(path, maxImageFile)
+	if err != nil {
+		return nil, err
+	}
+	return modsig.ReadImage(b)
+}
+
+// maxImageFile bounds a kernel image on disk: Debian's have 8 to 14 MB.
+const maxImageFile = 512 << 20
+
+// oneModule returns what the first module under dir says of its kernel.
+func oneModule(dir string) (own *modsig.ELFInfo) {
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() || !isModuleName(path) {
+			return nil
+		}
+		file, err := readBounded(path, modsig.MaxModule)
+		if err == nil {
+			file, err = modsig.Decompress(file, nil)
+		}
+		if err == nil {
+			if e, err := modsig.ReadELF(modsig.Split(file).Content); err == nil && e.HasLayoutCRC {
+				own = &e
+			}
+		}
+		return fs.SkipAll
+	})
+	return own
+}
+
+// splitModulesPath cuts …/lib/modules/RELEASE/… into what stands before lib and the release.
+func splitModulesPath(path string) (root, release string, ok bool) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", "", false
+	}
+	before, after, ok := strings.Cut(abs, "/lib/modules/")
+	if !ok {
+		return "", "", false
+	}
+	release, _, _ = strings.Cut(after, "/")
+	before = strings.TrimSuffix(before, "/usr")
+	if before == "" {
+		before = "/"
+	}
+	return before, release, release != ""
+}
+
+// readBounded reads a regular file of at most limit bytes.
+func readBounded(path string, limit int64) ([]byte, error) {
+	return readInto(nil, path, limit)
+}
+
+// readInto is readBounded over a buffer that is used again.
+func readInto(buf []byte, path string, limit int64) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|openNonblock, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case !st.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	case st.Size() > limit:
+		return nil, fmt.Errorf("%s has %d bytes, over the limit of %d", path, st.Size(), limit)
+	}
+	b := bytes.NewBuffer(buf[:0])
+	b.Grow(int(st.Size()) + bytes.MinRead)
+	if _, err := b.ReadFrom(&boundedReader{f, limit + 1}); err != nil {
+		return nil, err
+	}
+	if int64(b.Len()) > limit {
+		return nil, fmt.Errorf("%s grew over the limit of %d bytes while it was read", path, limit)
+	}
+	return b.Bytes(), nil
+}
+
+type boundedReader struct {
+	f    *os.File
+	left int64
+}
+
+func (r *boundedReader) Read(p []byte) (int, error) {
+	n, err := r.f.Read(p[:min(int64(len(p)), r.left)])
+	r.left -= int64(n)
+	if r.left <= 0 && err == nil {
+		err = fmt.Errorf("over the limit")
+	}
+	return n, err
+}
+
+// readCertificates reads PEM or DER.
+func readCertificates(path string) ([]*x509.Certificate, error) {
+	b, err := readBounded(path, 1<<20)
+	if err != nil {
+		return nil, err
+	}
+	var out []*x509.Certificate
+	if !bytes.Contains(b, []byte("-----BEGIN ")) {
+		c, err := x509.ParseCertificate(b)
+		if err != nil {
+			return nil, fmt.Errorf("reading %s: %w", path, err)
+		}
+		return append(out, c), nil
+	}
+	for len(b) > 0 {
+		var block *pem.Block
+		if block, b = pem.Decode(b); block == nil {
+			break
+		}
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("reading %s: %w", path, err)
+		}
+		out = append(out, c)
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("reading %s: no certificate in it", path)
+	}
+	return out, nil
+}

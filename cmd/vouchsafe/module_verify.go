@@ -1,0 +1,181 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/vouchsafe/vouchsafe/finding"
+	"github.com/vouchsafe/vouchsafe/modsig"
+)
+
+func newModuleVerifyCommand(a *app) *cobra.Command {
+	var images, certs []string
+	var mode string
+	cmd := &cobra.Command{
+		Use:   "verify [--kernel VMLINUZ]... [--cert FILE]... [--mode MODE] FILE|DIR...",
+		Short: "Say which modules their kernel will load, taint itself for, or refuse",
+		Long: `Say which modules their kernel will load, taint itself for, or refuse.
+
+Each module is judged against its own kernel: the one whose lib/modules it is
+under, else the one in its vermagic. The image is looked for in /boot, and
+beside lib/modules where that is an unpacked package or a staged initramfs.
+Trusted are the image's own keys, what shim and the firmware of this machine
+have enrolled, and --cert.
+
+The modes: off (the kernel taints itself), enforce (module.sig_enforce=1),
+lockdown (Secure Boot), integrity (lockdown=integrity without Secure Boot).
+Exit code 0: all load cleanly, without a taint and without an error. 3: not so.`,
+		Example: `  vouchsafe module verify /lib/modules
+  vouchsafe module verify --mode enforce --cert ca.der nvidia.ko
+  vouchsafe module verify --kernel /boot/vmlinuz-6.1.0-56-amd64 --json *.ko`,
+		Args: minArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			j, err := newJudging(a, "/", images, certs, mode)
+			if err != nil {
+				return err
+			}
+			files, err := moduleFiles(args)
+			if err != nil {
+				return fmt.Errorf("looking for modules: %w", err)
+			}
+			if len(files) == 0 {
+				return withHint(fmt.Errorf("no module in %s", strings.Join(args, ", ")), "%s",
+					a.say("modules end in .ko, .ko.xz, .ko.gz or .ko.zst", "模块文件以 .ko、.ko.xz、.ko.gz 或 .ko.zst 结尾"))
+			}
+			p := a.newProgress(len(files))
+			report := moduleReport{a: a, verbose: len(files) <= 10}
+			err = j.judgeAll(cmd.Context(), files, func(r moduleResult) error {
+				p.step()
+				return report.add(r, p)
+			})
+			p.clear()
+			if err != nil {
+				return err
+			}
+			return report.end()
+		},
+	}
+	cmd.Flags().StringArrayVar(&images, "kernel", nil, "a kernel image to judge against (repeatable; default: each module's own)")
+	cmd.Flags().StringArrayVar(&certs, "cert", nil, "a certificate to take for enrolled, PEM or DER (repeatable)")
+	cmd.Flags().StringVar(&mode, "mode", "", "off, enforce, lockdown or integrity (default: the running kernel's own for its modules, else lockdown)")
+	return cmd
+}
+
+// newJudging reads what --kernel, --cert and --mode name.
+func newJudging(a *app, root string, images, certs []string, mode string) (*judging, error) {
+	j := &judging{mode: modsig.Mode(mode), now: time.Now(), running: runningRelease(),
+		kernels: &moduleKernels{root: root, seen: map[string]*moduleKernel{}}}
+	if mode != "" && !slices.Contains(modsig.Modes, j.mode) {
+		return nil, usageError{fmt.Errorf("--mode %s is none of off, enforce, lockdown, integrity", mode)}
+	}
+	if root == "/" {
+		j.kernels.enrolled = enrolledKeys()
+	}
+	for _, path := range certs {
+		cs, err := readCertificates(path)
+		if err != nil {
+			return nil, fmt.Errorf("reading --cert: %w", err)
+		}
+		j.kernels.enrolled = append(j.kernels.enrolled, cs...)
+	}
+	for _, path := range images {
+		k := &moduleKernel{}
+		k.read(path, "", j.kernels.enrolled)
+		if k.err != nil {
+			return nil, withHint(fmt.Errorf("reading the kernel %s: %w", path, k.err), "%s",
+				a.say("give the image that boots, such as /boot/vmlinuz-$(uname -r)", "请指定用于启动的映像，例如 /boot/vmlinuz-$(uname -r)"))
+		}
+		j.kernels.given = append(j.kernels.given, k)
+	}
+	return j, nil
+}
+
+// moduleReport prints results as they come, and what they mean at the end.
+type moduleReport struct {
+	a       *app
+	verbose bool // the clean ones too
+	total   int
+	clean   int
+	meant   []finding.Finding // the first of each code
+}
+
+func (m *moduleReport) add(r moduleResult, p *progress) error {
+	m.total++
+	if r.clean {
+		m.clean++
+	}
+	for i, f := range r.Findings {
+		r.Findings[i] = f.In(m.a.lang())
+		if !slices.ContainsFunc(m.meant, func(g finding.Finding) bool { return g.Code == f.Code }) {
+			m.meant = append(m.meant, r.Findings[i])
+		}
+	}
+	if m.a.json {
+		return m.a.printJSON(r)
+	}
+	if r.clean && !m.verbose && len(r.Findings) == 0 {
+		return nil
+	}
+	p.clear()
+	_, err := io.WriteString(m.a.out, r.text(m.a))
+	return err
+}
+
+// text is one module for a person.
+func (r moduleResult) text(a *app) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s\n", r.File, r.Verdict)
+	if r.Signer != nil {
+		fmt.Fprintf(&b, "  %s %s, %s", a.say("signed by", "签名者"), r.Signer, r.Hash)
+		if r.Signer.TrustedBy != "" {
+			fmt.Fprintf(&b, " (%s)", a.say(r.Signer.TrustedBy, map[string]string{"builtin": "内核内置", "enrolled": "已导入"}[r.Signer.TrustedBy]))
+		}
+		b.WriteByte('\n')
+	}
+	fmt.Fprintf(&b, "  %s\n", r.Kernel.text(a))
+	for _, f := range r.Findings {
+		fmt.Fprintf(&b, "  %s %s: %s\n", f.Severity, f.Code, f.Evidence)
+	}
+	return b.String()
+}
+
+// text says what the kernel will do.
+func (o moduleOutcome) text(a *app) string {
+	kernel := o.Release
+	if kernel == "" {
+		kernel = a.say("its kernel", "其内核")
+	}
+	head := fmt.Sprintf(a.say("kernel %s, mode %s:", "内核 %s，模式 %s："), kernel, o.Mode)
+	switch {
+	case o.Loads && !o.Taints:
+		return head + a.say(" loads it", " 加载")
+	case o.Loads:
+		return head + a.say(" loads it and taints itself (E); log: ", " 加载，但内核被标记为受污染（E）；日志：") + oneLine(o.Message)
+	case o.Message == "":
+		return head + fmt.Sprintf(a.say(" refuses it with %s, without a line in the log", " 拒绝，%s，日志中没有任何提示"), o.Errno)
+	}
+	return head + fmt.Sprintf(a.say(" refuses it with %s; log: %s", " 拒绝，%s；日志：%s"), o.Errno, oneLine(o.Message))
+}
+
+func oneLine(s string) string { return strings.ReplaceAll(s, "\n", " | ") }
+
+// end says what the codes mean, and how many modules are how.
+func (m *moduleReport) end() error {
+	if !m.a.json {
+		for _, f := range m.meant {
+			fmt.Fprintf(m.a.err, "\n%s: %s\n  %s %s\n", f.Code, f.Meaning, m.a.say("remedy:", "办法："), f.Remedy)
+		}
+		if len(m.meant) > 0 {
+			fmt.Fprintln(m.a.err)
+		}
+	}
+	fmt.Fprintf(m.a.err, m.a.say("%d of %d modules load cleanly\n", "%d / %d 个模块可正常加载\n"), m.clean, m.total)
+	if m.clean < m.total {
+		return errFindings
+	}
+	return nil
+}
