@@ -61,6 +61,12 @@ func ReadImage(file []byte) (*Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("decompressing the %s payload: %v", im.Compression, err)
 	}
+	// LZ4 has no checksum here: a damaged certificate shows in its own signature.
+	for _, c := range im.Builtin {
+		if selfSigned(c) && errors.Is(allFeatures.signed(c, c.PublicKey), errSignature) {
+			return nil, fmt.Errorf("the built-in certificate %s is damaged", c.Subject)
+		}
+	}
 	return im, nil
 }
 

@@ -47,6 +47,9 @@ type Features struct {
 	Assumed bool
 }
 
+// allFeatures are those of a kernel that has everything.
+var allFeatures = Features{ECDSA: true, Hashes: []crypto.Hash{crypto.SHA1, crypto.SHA224, crypto.SHA256, crypto.SHA384, crypto.SHA512}}
+
 // ParseConfig reads a kernel's .config (/boot/config-RELEASE).
 func ParseConfig(b []byte) Features {
 	set := map[string]string{}

@@ -151,10 +151,18 @@ func (r *Report) unknown(v *check, o Options, other bool) {
 			}
 		}
 		for _, t := range v.kernel.keys.trusted {
-			if s.Serial != nil && r.Signers[i].cert == nil && string(t.cert.RawSubject) == string(s.Issuer) {
+			if s.Serial == nil || r.Signers[i].cert != nil || string(t.cert.RawSubject) != string(s.Issuer) {
+				continue
+			}
+			if t.cert.IsCA {
 				v.note("MODULE_LEAF_NOT_EMBEDDED", "signed by a certificate that "+t.cert.Subject.String()+" has issued", t.cert.Subject.String())
 				return
 			}
+			// Every build calls its key by the same name.
+			if r.Verdict = WrongKernel; !other {
+				v.note("MODULE_OTHER_KERNELS_KEY", "signer "+r.Signers[i].String(), "another build", v.kernel.Release)
+			}
+			return
 		}
 	}
 	if !other {
@@ -221,7 +229,7 @@ func (s Signer) String() string {
 	case s.Name != "" && s.Serial != "":
 		return fmt.Sprintf("%s (serial %s)", s.Name, s.Serial)
 	case s.Issuer != "":
-		return fmt.Sprintf("issued by %s, serial %s", s.Issuer, s.Serial)
+		return fmt.Sprintf("a certificate issued by %s (serial %s)", s.Issuer, s.Serial)
 	}
 	return "key " + s.KeyID
 }

@@ -53,6 +53,7 @@ func newRoot(a *app) *cobra.Command {
 		newBackupCommand(a),
 		newRestoreCommand(a),
 		newModuleCommand(a),
+		newSignFileCommand(a),
 		newVersionCommand(a),
 		newManCommand(a),
 		newChainCommand(a),

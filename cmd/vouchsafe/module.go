@@ -20,6 +20,8 @@ that kernel's image, so each module is judged against its own kernel.`,
 	cmd.AddCommand(
 		newModuleVerifyCommand(a),
 		newModuleScanCommand(a),
+		newModuleSignCommand(a),
+		newModuleKeyCommand(a),
 	)
 	return cmd
 }

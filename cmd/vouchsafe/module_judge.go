@@ -25,6 +25,7 @@ type moduleResult struct {
 	Findings []finding.Finding `json:"findings"`
 
 	clean bool
+	blind bool // there was no kernel to judge by
 }
 
 type moduleOutcome struct {
@@ -156,11 +157,12 @@ func (w *moduleWorker) judge(j *judging, file string) moduleResult {
 	k := j.kernels.find(release, file)
 	mode := j.modeFor(k.judge.Release)
 	r := modsig.Check(plain, k.judge, modsig.Options{Name: file, Now: j.now, Others: j.kernels.others()})
-	if k.err != nil && r.Verdict == modsig.UnknownKey {
+	blind := k.err != nil && r.Verdict == modsig.UnknownKey
+	if blind {
 		r.Findings = append(r.Findings[:0:0], noKernel(file, release, k))
 	}
 	out := moduleResult{File: file, Verdict: r.Verdict, Kernel: moduleOutcome{k.judge.Release, r.Predict(mode)},
-		Findings: r.Findings, clean: r.Clean(mode)}
+		Findings: r.Findings, clean: r.Clean(mode) && !blind, blind: blind}
 	if out.Findings == nil {
 		out.Findings = []finding.Finding{}
 	}

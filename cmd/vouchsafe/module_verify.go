@@ -136,7 +136,11 @@ func (r moduleResult) text(a *app) string {
 		}
 		b.WriteByte('\n')
 	}
-	fmt.Fprintf(&b, "  %s\n", r.Kernel.text(a))
+	if r.blind {
+		fmt.Fprintf(&b, "  %s\n", a.say("without the kernel's image nobody can tell whether it loads", "没有内核映像，无法判断能否加载"))
+	} else {
+		fmt.Fprintf(&b, "  %s\n", r.Kernel.text(a))
+	}
 	for _, f := range r.Findings {
 		fmt.Fprintf(&b, "  %s %s: %s\n", f.Severity, f.Code, f.Evidence)
 	}

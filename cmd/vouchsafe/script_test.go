@@ -30,8 +30,10 @@ func TestScript(t *testing.T) {
 			return err
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits":   exits,
-			"waitfor": waitfor,
+			"exits":    exits,
+			"waitfor":  waitfor,
+			"exits":    exits,
+			"mkkernel": mkKernel,
 		},
 	})
 }

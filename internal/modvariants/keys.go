@@ -11,6 +11,8 @@ import (
 	"crypto/x509/pkix"
 	"math/big"
 	"time"
+
+	"github.com/vouchsafe/vouchsafe/modsig"
 )
 
 // Pair is a key and its certificate.
@@ -121,8 +123,14 @@ func NewKeys() (*Keys, error) {
 	make(&k.P256, spec{name: "our P-256 key", key: newEC(elliptic.P256())})
 	make(&k.P384, spec{name: "our P-384 key", key: newEC(elliptic.P384())})
 	make(&k.Ed25519, spec{name: "our Ed25519 key", key: ed})
-	make(&k.CA, spec{name: "our module CA", key: newRSA(), ca: true})
-	make(&k.Leaf, spec{name: "leaf", key: newRSA(), issuer: &k.CA, keepAKI: true})
+	// The CA and the leaf are made as vouchsafe module key makes them.
+	k.CA.Key, k.Leaf.Key = newRSA(), newRSA()
+	if err == nil {
+		k.CA.Cert, err = modsig.NewCA("our module CA", k.CA.Key, time.Now())
+	}
+	if err == nil {
+		k.Leaf.Cert, err = modsig.NewLeaf("leaf", k.Leaf.Key.Public(), k.CA.Cert, k.CA.Key, time.Now())
+	}
 	make(&k.LeafEC, spec{name: "leaf P-384", key: newEC(elliptic.P384()), issuer: &k.CA, keepAKI: true})
 	make(&k.LeafNoAKI, spec{name: "leaf without AKI", key: newRSA(), issuer: &k.CA})
 	make(&k.LeafSHA512, spec{name: "leaf signed with sha512", key: newRSA(), issuer: &k.CA, keepAKI: true, sigAlg: x509.SHA512WithRSA})

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/vouchsafe/vouchsafe/modsig"
+)
+
+func newModuleSignCommand(a *app) *cobra.Command {
+	var key, cert, hash string
+	var chain bool
+	cmd := &cobra.Command{
+		Use:   "sign --key KEY|DIR [--cert CERT] [--chain] FILE...",
+		Short: "Sign modules in place",
+		Long: `Sign modules in place. A signature that is there is replaced.
+
+The file is written anew beside the old one and takes its place in one step.
+Compressed modules (.ko.xz, .ko.gz, .ko.zst) are signed inside and compressed
+as before. A certificate that another one has issued is embedded, without which
+a kernel that knows only the CA does not find it; --chain=false leaves it out,
+--chain embeds a self-signed one too.`,
+		Example: `  vouchsafe module sign --key /var/lib/vouchsafe/modules nvidia.ko
+  vouchsafe module sign --key mok.key --cert mok.der nvidia.ko`,
+		Args: minArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if key == "" {
+				return usageError{errors.New("--key is needed")}
+			}
+			s, err := loadModuleSigner(a, key, cert)
+			if err != nil {
+				return err
+			}
+			h := modsig.HashByName(hash)
+			if h == 0 {
+				return usageError{fmt.Errorf("--hash %s is not known: sha256, sha384 or sha512", hash)}
+			}
+			o := modsig.SignOptions{Hash: h, Embed: s.embed(chain)}
+			if cmd.Flags().Changed("chain") && !chain {
+				o.Embed = nil
+			}
+			files, err := moduleFiles(args)
+			if err != nil {
+				return fmt.Errorf("looking for modules: %w", err)
+			}
+			for _, f := range files {
+				if err := cmd.Context().Err(); err != nil {
+					return err
+				}
+				if err := s.signInPlace(a, f, o); err != nil {
+					return fmt.Errorf("signing %s: %w", f, err)
+				}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&key, "key", "", "private key in PEM, mode 0600, or a directory of module key init")
+	cmd.Flags().StringVar(&cert, "cert", "", "its certificate, PEM or DER; certificates behind it are its chain")
+	cmd.Flags().StringVar(&hash, "hash", "sha256", "hash over the module: sha256 is in every kernel; sha384, sha512")
+	cmd.Flags().BoolVar(&chain, "chain", false, "embed the certificates (default: when another certificate has issued it)")
+	return cmd
+}
+
+// signInPlace signs one module and replaces it in one step.
+func (s *moduleSigner) signInPlace(a *app, path string, o modsig.SignOptions) error {
+	stored, err := readBounded(path, modsig.MaxModule)
+	if err != nil {
+		return err
+	}
+	plain, err := modsig.Decompress(stored, nil)
+	if err != nil {
+		return err
+	}
+	content, replaced := withoutSignature(plain)
+	if _, err := modsig.ReadELF(content); err != nil {
+		return withHint(fmt.Errorf("not a kernel module: %w", err), "%s", a.say("is it the right file?", "文件是否正确？"))
+	}
+	signed, err := s.sign(path, content, o)
+	if err != nil {
+		return err
+	}
+	out, err := modsig.Compress(signed, modsig.CompressionOf(stored))
+	if err != nil {
+		return err
+	}
+	if err := replaceFile(path, path, out); err != nil {
+		return err
+	}
+	words := a.say("%s: signed by %s\n", "%s：已由 %s 签名\n")
+	if replaced {
+		words = a.say("%s: signed by %s; the signature that was there is gone\n", "%s：已由 %s 签名；原有签名已替换\n")
+	}
+	fmt.Fprintf(a.err, words, path, s.cert.Subject)
+	return nil
+}
+
+// withoutSignature cuts every signature off, for a module may be signed twice.
+func withoutSignature(file []byte) (content []byte, replaced bool) {
+	for {
+		a := modsig.Split(file)
+		if a.Signature == nil {
+			return file, replaced
+		}
+		file, replaced = a.Content, true
+	}
+}
+
+// sign records the use, then signs.
+func (s *moduleSigner) sign(path string, content []byte, o modsig.SignOptions) ([]byte, error) {
+	if s.log != nil {
+		abs, err := filepath.Abs(path)
+		if err != nil {
+			return nil, err
+		}
+		sum := sha256.Sum256(content)
+		if err := s.log.record(signingEntry{Time: time.Now().UTC(), Event: "sign", Serial: fmt.Sprintf("%x", s.cert.SerialNumber),
+			Name: s.cert.Subject.String(), File: abs, SHA256: hex.EncodeToString(sum[:])}); err != nil {
+			return nil, err
+		}
+	}
+	return modsig.Sign(content, s.key, s.cert, o)
+}
+
+// replaceFile writes b to path by way of a new file in the same directory,
+// with the mode and owner of like.
+func replaceFile(path, like string, b []byte) (err error) {
+	st, err := os.Stat(like)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		f.Close()
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
+	if _, err := f.Write(b); err != nil {
+		return err
+	}
+	if err := f.Chmod(st.Mode().Perm()); err != nil {
+		return err
+	}
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+		// Only root can give a file away; another owner keeps what is possible.
+		if err := f.Chown(int(sys.Uid), int(sys.Gid)); err != nil && !errors.Is(err, fs.ErrPermission) {
+			return err
+		}
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// syncDir makes a rename last.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"crypto/x509"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/vouchsafe/vouchsafe/modsig"
+	"github.com/vouchsafe/vouchsafe/internal/modvariants"
+)
+
+// buildKeys are made once for all scripts.
+var buildKeys = sync.OnceValues(variants.NewKeys)
+
+// mkKernel DIR RELEASE makes what a kernel package installs: an image with a
+// build key, its configuration, and under lib/modules every variant of a
+// module that the key has signed, by its name.
+func mkKernel(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: mkkernel DIR RELEASE")
+	}
+	root, release := ts.MkAbs(args[0]), args[1]
+	keys, err := buildKeys()
+	ts.Check(err)
+	image, err := variants.Image(release, "zstd", []*x509.Certificate{keys.Build.Cert})
+	ts.Check(err)
+	write := func(name string, b []byte) {
+		path := filepath.Join(root, name)
+		ts.Check(os.MkdirAll(filepath.Dir(path), 0o755))
+		ts.Check(os.WriteFile(path, b, 0o644))
+	}
+	write("boot/vmlinuz-"+release, image)
+	write("boot/config-"+release, []byte("CONFIG_CRYPTO_SHA1=y\nCONFIG_CRYPTO_SHA256=y\nCONFIG_MODVERSIONS=y\n"))
+	content := variants.ELF("dummy", release+" SMP preempt mod_unload modversions ")
+	genuine, err := modsig.Sign(content, keys.Build.Key, keys.Build.Cert, modsig.SignOptions{})
+	ts.Check(err)
+	write("lib/modules/"+release+"/kernel/dummy.ko", genuine)
+	files, err := variants.Make(genuine, nil, keys)
+	ts.Check(err)
+	for _, f := range files {
+		_, name, _ := strings.Cut(f.Name, "-")
+		write("variants/"+name+".ko", f.Data)
+	}
+	for name, c := range map[string]modsig.Compression{"xz": modsig.XZ, "gz": modsig.Gzip, "zst": modsig.Zstd} {
+		b, err := modsig.Compress(genuine, c)
+		ts.Check(err)
+		write("stored/dummy.ko."+name, b)
+	}
+}
