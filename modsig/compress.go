@@ -40,6 +40,10 @@ var errTooLarge = errors.New("larger than the limit after decompression")
 // Decompress returns the module inside file; a plain file is returned as it
 // is. The result is written over buf where that is long enough.
 func Decompress(file, buf []byte) ([]byte, error) {
+	return decompress(file, buf, MaxModule)
+}
+
+func decompress(file, buf []byte, limit int64) ([]byte, error) {
 	c := CompressionOf(file)
 	if c == Plain {
 		return file, nil
@@ -50,9 +54,9 @@ func Decompress(file, buf []byte) ([]byte, error) {
 	}
 	defer done()
 	out := bytes.NewBuffer(buf[:0])
-	if n, err := io.Copy(out, io.LimitReader(r, MaxModule+1)); err != nil {
+	if n, err := io.Copy(out, io.LimitReader(r, limit+1)); err != nil {
 		return nil, fmt.Errorf("decompressing %s: %v", c, err)
-	} else if n > MaxModule {
+	} else if n > limit {
 		return nil, fmt.Errorf("decompressing %s: %w", c, errTooLarge)
 	}
 	return out.Bytes(), nil

@@ -13,7 +13,7 @@
 // detached, without signed attributes), twelve bytes that give the length of
 // that, and a magic line; docs/formats/module-signature.md has every byte.
 //
-// Begin with [Check]: a file and a [Kernel] in, a [Report] out;
+// Begin with [Parse] and [Module.Check]: a file and a [Kernel] in, a [Report] out;
 // [Report.Predict] turns that into the kernel's verdict for a [Mode].
 // [ReadImage] takes the build key out of a kernel image, [Sign] makes a
 // signature, [Explain] turns the kernel's own log lines into cause and remedy.

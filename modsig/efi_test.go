@@ -1,7 +1,6 @@
 package modsig_test
 
 import (
-	"bytes"
 	"encoding/binary"
 	"testing"
 
@@ -57,21 +56,6 @@ func TestDecompress(t *testing.T) {
 			if _, err := modsig.Decompress(stored[:len(stored)-3], nil); err == nil {
 				t.Errorf("%s: a cut stream was accepted", c)
 			}
-		}
-	}
-}
-
-// TestDecompressBomb wants the limit to hold: 257 MB of zeros in a few
-// kilobytes, as streams end to end.
-func TestDecompressBomb(t *testing.T) {
-	for _, c := range []modsig.Compression{modsig.Gzip, modsig.Zstd} {
-		one, err := modsig.Compress(make([]byte, 1<<20), c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		stored := bytes.Repeat(one, modsig.MaxModule>>20+1)
-		if _, err := modsig.Decompress(stored, nil); err == nil {
-			t.Errorf("%s: %d bytes grew over the limit unnoticed", c, len(stored))
 		}
 	}
 }

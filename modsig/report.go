@@ -68,17 +68,12 @@ type Options struct {
 	Others []*Kernel
 }
 
-// Check judges one module, already decompressed, for kernel k.
-func Check(file []byte, k *Kernel, o Options) *Report {
-	a := Split(file)
-	v := &check{kernel: k}
-	r := &Report{kernel: k}
-	r.cause = v.run(a)
+// Check judges m for kernel k.
+func (m *Module) Check(k *Kernel, o Options) *Report {
+	v := &check{kernel: k, module: m}
+	r := &Report{kernel: k, ELF: m.ELF, notELF: m.notELF}
+	r.cause = v.run()
 	r.Signers, r.printed = v.signers, v.printed
-	var err error
-	if r.ELF, err = ReadELF(a.Content); err != nil {
-		r.notELF = err.Error()
-	}
 	release := r.ELF.Release()
 	other := release != "" && k.Release != "" && release != k.Release
 	r.layout = other
@@ -87,7 +82,7 @@ func Check(file []byte, k *Kernel, o Options) *Report {
 		// Since 6.4 the size of the structure is compared first.
 		r.size = k.atLeast(6, 4) && own.StructSize != r.ELF.StructSize
 	}
-	r.name(v, a, o, other)
+	r.name(v, o, other)
 	for _, f := range v.found {
 		r.Findings = append(r.Findings, Findings.New(f.code, o.Name, f.evidence, f.args...))
 	}
@@ -95,15 +90,15 @@ func Check(file []byte, k *Kernel, o Options) *Report {
 }
 
 // name chooses the verdict and adds what the kernel would not say.
-func (r *Report) name(v *check, a Appended, o Options, other bool) {
+func (r *Report) name(v *check, o Options, other bool) {
 	release := r.ELF.Release()
 	switch {
 	case r.cause == verified:
 		r.Verdict = Valid
 	case r.cause == noData:
 		r.Verdict = Unsigned
-		if a.Behind > 0 {
-			v.note("MODULE_TRAILING_BYTES", fmt.Sprintf("%d bytes after %q", a.Behind, strings.TrimSpace(Magic)))
+		if v.module.behind > 0 {
+			v.note("MODULE_TRAILING_BYTES", fmt.Sprintf("%d bytes after %q", v.module.behind, strings.TrimSpace(Magic)))
 		} else if r.notELF == "" {
 			v.note("MODULE_UNSIGNED", "the file does not end with the signature's magic line")
 		}

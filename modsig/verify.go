@@ -30,15 +30,12 @@ func (c cause) fatal() bool {
 
 // check is one module's signature against one kernel.
 type check struct {
-	kernel   *Kernel
-	content  []byte
-	cms      *SignedData
-	embedded []*x509.Certificate
-	digests  map[crypto.Hash][]byte
-	printed  []string // what the kernel logs on the way
-	signers  []Signer
-	found    []found
-	trust    *trusted // the certificate that the first good signature leads to
+	kernel  *Kernel
+	module  *Module
+	cms     *SignedData
+	printed []string // what the kernel logs on the way
+	signers []Signer
+	found   []found
 }
 
 // found is a finding before it has its subject.
@@ -58,13 +55,14 @@ func (v *check) has(code string) bool {
 // run follows the kernel's order: it reads the whole message, then verifies
 // each signature against an embedded certificate where there is one, then
 // looks for trust (crypto/asymmetric_keys/pkcs7_{parser,verify,trust}).
-func (v *check) run(a Appended) cause {
-	if !a.Signed {
+func (v *check) run() cause {
+	m := v.module
+	if !m.signed {
 		return noData
 	}
-	in := a.Info
+	in := m.info
 	switch {
-	case a.tooLong():
+	case m.tooLong:
 		v.note("MODULE_SIGNATURE_MALFORMED", fmt.Sprintf("the trailer says %d bytes of signature", in.SignatureLength))
 		return badMsg
 	case in.IDType != idPKCS7:
@@ -76,20 +74,14 @@ func (v *check) run(a Appended) cause {
 		v.note("MODULE_SIGNATURE_MALFORMED", "fields of the trailer that must be zero are not")
 		return badMsg
 	}
-	var err error
-	if v.cms, err = ParseCMS(a.Signature); err != nil {
-		// The kernel reads BER too, and nothing behind the end.
-		der, ok := toDER(a.Signature)
-		if m, again := ParseCMS(der); ok && again == nil {
-			v.cms = m
-			v.note("MODULE_SIGNATURE_NOT_DER", err.Error())
-		} else {
-			v.note("MODULE_SIGNATURE_MALFORMED", err.Error())
-			return v.unreadable(err)
-		}
+	if m.cmsErr != nil {
+		v.note("MODULE_SIGNATURE_MALFORMED", m.cmsErr.Error())
+		return v.unreadable(m.cmsErr)
 	}
-	v.content = a.Content
-	v.digests = map[crypto.Hash][]byte{}
+	if m.notDER != nil {
+		v.note("MODULE_SIGNATURE_NOT_DER", m.notDER.Error())
+	}
+	v.cms = m.cms
 	if c := v.readSigners(); c != verified {
 		return c
 	}
@@ -110,17 +102,15 @@ func (v *check) unreadable(err error) cause {
 
 // readSigners does what the kernel's parser does beyond the syntax.
 func (v *check) readSigners() cause {
-	for _, raw := range v.cms.Certificates {
-		c, err := x509.ParseCertificate(raw)
-		if err != nil {
-			v.note("MODULE_SIGNATURE_MALFORMED", fmt.Sprintf("embedded certificate: %v", err))
-			return badMsg
-		}
+	if err := v.module.certErr; err != nil {
+		v.note("MODULE_SIGNATURE_MALFORMED", fmt.Sprintf("embedded certificate: %v", err))
+		return badMsg
+	}
+	for _, c := range v.module.certs {
 		if kind, _ := certificateAlgorithm(c); kind == "" {
 			v.note("MODULE_SIGNATURE_UNSUPPORTED", fmt.Sprintf("embedded certificate signed with %s", c.SignatureAlgorithm))
 			return noPackage
 		}
-		v.embedded = append(v.embedded, c)
 	}
 	for i := range v.cms.Signers {
 		v.signers = append(v.signers, v.describe(&v.cms.Signers[i]))
@@ -214,9 +204,6 @@ func (v *check) verifyAll() cause {
 		case verified:
 			result = verified
 			v.signers[i].TrustedBy = t.source
-			if v.trust == nil {
-				v.trust = t
-			}
 			v.signers[i].fill(t.cert, leaf[i])
 		case noKey:
 		default:
@@ -232,7 +219,7 @@ func (v *check) embeddedSigner(s *SignerInfo) *x509.Certificate {
 	if s.Serial == nil {
 		return nil
 	}
-	for _, c := range v.embedded {
+	for _, c := range v.module.certs {
 		if c.SerialNumber.Cmp(s.Serial) == 0 && bytes.Equal(c.RawIssuer, s.Issuer) {
 			return c
 		}
@@ -294,7 +281,7 @@ func (v *check) settle(t *trusted, err error) (*trusted, cause) {
 // issuerOf finds a certificate's issuer among the embedded ones, by the
 // authority key identifier, as the kernel does.
 func (v *check) issuerOf(c *x509.Certificate) *x509.Certificate {
-	for _, p := range v.embedded {
+	for _, p := range v.module.certs {
 		if p != c && len(c.AuthorityKeyId) > 0 && bytes.Equal(p.SubjectKeyId, c.AuthorityKeyId) {
 			return p
 		}
@@ -307,12 +294,5 @@ func (v *check) verify(s *SignerInfo, pub crypto.PublicKey) error {
 	if !v.kernel.Features.usable(pub) {
 		return fmt.Errorf("%w for a key of type %T", errUnsupported, pub)
 	}
-	d := v.digests[h]
-	if d == nil {
-		w := h.New()
-		w.Write(v.content)
-		d = w.Sum(nil)
-		v.digests[h] = d
-	}
-	return verifyDigest(s, h, d, pub)
+	return verifyDigest(s, h, v.module.digests[h], pub)
 }

@@ -83,6 +83,10 @@ func moduleFiles(args []string) ([]string, error) {
 	return slices.Compact(out), nil
 }
 
+// parkedModules is how many modules may wait, read and hashed, while their
+// kernel's image is still being decompressed: a few kilobytes each.
+const parkedModules = 4096
+
 // judgeAll judges files on all processors and hands the results to each in
 // the order of the files. Memory does not grow with their number: every
 // worker has one buffer for the file and one for what is inside.
@@ -90,25 +94,22 @@ func (j *judging) judgeAll(ctx context.Context, files []string, each func(module
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	workers := runtime.GOMAXPROCS(0)
-	type job struct {
-		file string
-		done chan moduleResult
-	}
-	jobs, order := make(chan job), make(chan job, 16*workers)
+	jobs, order := make(chan moduleJob), make(chan moduleJob, parkedModules)
 	var wg sync.WaitGroup
 	for range workers {
 		wg.Go(func() {
-			var w moduleWorker
+			w := moduleWorker{j: j}
 			for jb := range jobs {
-				jb.done <- w.judge(j, jb.file)
+				w.take(jb)
 			}
+			w.finish(true)
 		})
 	}
 	wg.Go(func() {
 		defer close(jobs)
 		defer close(order)
 		for _, f := range files {
-			jb := job{f, make(chan moduleResult, 1)}
+			jb := moduleJob{file: f, done: make(chan moduleResult, 1)}
 			select {
 			case order <- jb:
 			case <-ctx.Done():
@@ -132,36 +133,81 @@ func (j *judging) judgeAll(ctx context.Context, files []string, each func(module
 	return ctx.Err()
 }
 
-// moduleWorker owns two buffers.
-type moduleWorker struct{ stored, plain []byte }
+// moduleJob is one file on its way; module and kernel are there once it is read.
+type moduleJob struct {
+	file   string
+	done   chan moduleResult
+	module *modsig.Module
+	kernel *moduleKernel
+}
 
-func (w *moduleWorker) judge(j *judging, file string) moduleResult {
+// moduleWorker owns two buffers, and the modules that wait for their kernel.
+type moduleWorker struct {
+	j             *judging
+	stored, plain []byte
+	parked        []moduleJob
+}
+
+// take reads and hashes a file; the verdict follows when its kernel is read.
+func (w *moduleWorker) take(jb moduleJob) {
+	var f *finding.Finding
+	if jb.module, f = w.parse(jb.file); f != nil {
+		jb.done <- unreadableModule(jb.file, *f)
+		return
+	}
+	release := jb.module.ELF.Release()
+	if _, r, ok := splitModulesPath(jb.file); ok {
+		release = r // the kernel whose modprobe looks here
+	}
+	jb.kernel = w.j.kernels.find(release, jb.file)
+	w.parked = append(w.parked, jb)
+	// With so many waiting there is nothing better to do than to wait, too.
+	w.finish(len(w.parked) >= parkedModules/runtime.GOMAXPROCS(0))
+}
+
+// finish judges the waiting modules whose kernel is there, or all.
+func (w *moduleWorker) finish(wait bool) {
+	w.parked = slices.DeleteFunc(w.parked, func(jb moduleJob) bool {
+		select {
+		case <-jb.kernel.ready:
+		default:
+			if !wait {
+				return false
+			}
+			<-jb.kernel.ready
+		}
+		jb.done <- w.j.judge(jb)
+		return true
+	})
+}
+
+func (w *moduleWorker) parse(file string) (*modsig.Module, *finding.Finding) {
 	stored, err := readInto(w.stored, file, modsig.MaxModule)
 	if err != nil {
-		return unreadableModule(file, modsig.Findings.New("MODULE_UNREADABLE", file, err.Error()))
+		f := modsig.Findings.New("MODULE_UNREADABLE", file, err.Error())
+		return nil, &f
 	}
 	w.stored = stored
 	plain, err := modsig.Decompress(stored, w.plain)
 	if err != nil {
-		return unreadableModule(file, modsig.Findings.New("MODULE_CORRUPT_STREAM", file, err.Error()))
+		f := modsig.Findings.New("MODULE_CORRUPT_STREAM", file, err.Error())
+		return nil, &f
 	}
 	if modsig.CompressionOf(stored) != modsig.Plain {
 		w.plain = plain
 	}
-	release := ""
-	if _, r, ok := splitModulesPath(file); ok {
-		release = r // the kernel whose modprobe looks here
-	} else if e, err := modsig.ReadELF(modsig.Split(plain).Content); err == nil {
-		release = e.Release()
-	}
-	k := j.kernels.find(release, file)
+	return modsig.Parse(plain), nil
+}
+
+func (j *judging) judge(jb moduleJob) moduleResult {
+	k := jb.kernel
 	mode := j.modeFor(k.judge.Release)
-	r := modsig.Check(plain, k.judge, modsig.Options{Name: file, Now: j.now, Others: j.kernels.others()})
+	r := jb.module.Check(k.judge, modsig.Options{Name: jb.file, Now: j.now, Others: j.kernels.others()})
 	blind := k.err != nil && r.Verdict == modsig.UnknownKey
 	if blind {
-		r.Findings = append(r.Findings[:0:0], noKernel(file, release, k))
+		r.Findings = append(r.Findings[:0:0], noKernel(jb.file, k))
 	}
-	out := moduleResult{File: file, Verdict: r.Verdict, Kernel: moduleOutcome{k.judge.Release, r.Predict(mode)},
+	out := moduleResult{File: jb.file, Verdict: r.Verdict, Kernel: moduleOutcome{k.judge.Release, r.Predict(mode)},
 		Findings: r.Findings, clean: r.Clean(mode) && !blind, blind: blind}
 	if out.Findings == nil {
 		out.Findings = []finding.Finding{}
@@ -170,7 +216,8 @@ func (w *moduleWorker) judge(j *judging, file string) moduleResult {
 	return out
 }
 
-func noKernel(file, release string, k *moduleKernel) finding.Finding {
+func noKernel(file string, k *moduleKernel) finding.Finding {
+	release := k.judge.Release
 	if errors.Is(k.err, fs.ErrNotExist) {
 		return modsig.Findings.New("MODULE_NO_KERNEL", file, "no vmlinuz-"+release, release)
 	}

@@ -24,15 +24,17 @@ type moduleKernels struct {
 	seen map[string]*moduleKernel
 }
 
-// moduleKernel is one kernel, or the lack of its image.
+// moduleKernel is one kernel, or the lack of its image. The fields are set when
+// ready is closed.
 type moduleKernel struct {
-	once  sync.Once
+	ready chan struct{}
 	judge *modsig.Kernel
 	image string // path; empty when there is none
 	err   error  // why the image cannot be used
 }
 
-// find returns the kernel of that release. near is a module's path: an
+// find returns the kernel of that release, which may still be being read:
+// wait for ready. near is a module's path: an
 // unpacked package or a staged initramfs brings its own /boot.
 func (ks *moduleKernels) find(release, near string) *moduleKernel {
 	for _, k := range ks.given {
@@ -49,17 +51,21 @@ func (ks *moduleKernels) find(release, near string) *moduleKernel {
 	}
 	key := release + "\x00" + roots[0]
 	ks.mu.Lock()
+	defer ks.mu.Unlock()
 	k := ks.seen[key]
 	if k == nil {
-		k = &moduleKernel{}
+		k = &moduleKernel{ready: make(chan struct{})}
 		ks.seen[key] = k
+		// Whoever asked waits for ready, always.
+		go func() {
+			defer close(k.ready)
+			k.load(release, roots, ks.enrolled)
+		}()
 	}
-	ks.mu.Unlock()
-	k.once.Do(func() { k.load(release, roots, ks.enrolled) })
 	return k
 }
 
-// others are the kernels read so far, to recognise a genuine module of another.
+// others are the kernels given, to recognise a genuine module of another.
 func (ks *moduleKernels) others() (out []*modsig.Kernel) {
 	for _, k := range ks.given {
 		out = append(out, k.judge)

@@ -68,7 +68,7 @@ func (j *judging) scan(cmd *cobra.Command, a *app) error {
 				break
 			}
 		}
-		line.image = j.kernels.find(release, "").err == nil
+		kernel := j.kernels.find(release, "")
 		p := a.newProgress(len(files))
 		err := j.judgeAll(cmd.Context(), files, func(r moduleResult) error {
 			p.step()
@@ -85,6 +85,8 @@ func (j *judging) scan(cmd *cobra.Command, a *app) error {
 		if err != nil {
 			return err
 		}
+		<-kernel.ready
+		line.image = kernel.err == nil
 		lines = append(lines, line)
 	}
 	if !a.json {

@@ -83,8 +83,9 @@ func newJudging(a *app, root string, images, certs []string, mode string) (*judg
 		j.kernels.enrolled = append(j.kernels.enrolled, cs...)
 	}
 	for _, path := range images {
-		k := &moduleKernel{}
+		k := &moduleKernel{ready: make(chan struct{})}
 		k.read(path, "", j.kernels.enrolled)
+		close(k.ready)
 		if k.err != nil {
 			return nil, withHint(fmt.Errorf("reading the kernel %s: %w", path, k.err), "%s",
 				a.say("give the image that boots, such as /boot/vmlinuz-$(uname -r)", "请指定用于启动的映像，例如 /boot/vmlinuz-$(uname -r)"))
