@@ -4,7 +4,7 @@ import "github.com/vouchsafe/vouchsafe/finding"
 
 // Findings are the codes that this package reports; docs/findings/modsig.md
 // says more about each.
-var Findings = finding.Catalog{
+var Findings = append(logFindings, finding.Catalog{
 	{
 		Code: "MODULE_UNSIGNED", Severity: finding.Error,
 		Meaning: finding.Text{
@@ -221,4 +221,4 @@ var Findings = finding.Catalog{
 			EN: "compare with a copy of the log; without an explanation take the keys for misused: vouchsafe module key rotate, and look at what was signed (vouchsafe module scan)",
 			ZH: "与日志副本核对；若无法解释，请视为密钥已被滥用：执行 vouchsafe module key rotate，并检查已签名的内容（vouchsafe module scan）"},
 	},
-}
+}...)

@@ -22,6 +22,7 @@ that kernel's image, so each module is judged against its own kernel.`,
 		newModuleScanCommand(a),
 		newModuleSignCommand(a),
 		newModuleKeyCommand(a),
+		newModuleExplainCommand(a),
 	)
 	return cmd
 }
