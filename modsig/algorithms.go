@@ -24,6 +24,8 @@ func verifyDigest(s *SignerInfo, h crypto.Hash, digest []byte, pub crypto.Public
 	return verifyRaw(kind, h, digest, s.Signature, pub)
 }
 
+// verifyRaw is called with keys that usable has let pass: their length bounds
+// its time.
 func verifyRaw(kind string, h crypto.Hash, digest, sig []byte, pub crypto.PublicKey) error {
 	switch pub := pub.(type) {
 	case *rsa.PublicKey:

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 )
@@ -24,7 +25,7 @@ const certificateWindow = 256 << 10
 // it is returned.
 func scanCertificates(r io.Reader) (list []*x509.Certificate, anchored bool, err error) {
 	br := bufio.NewReaderSize(r, 1<<20)
-	for {
+	for candidates := 0; ; {
 		window, err := br.Peek(certificateWindow)
 		if err != nil && err != io.EOF {
 			return nil, false, err
@@ -44,6 +45,9 @@ func scanCertificates(r io.Reader) (list []*x509.Certificate, anchored bool, err
 		}
 		run, size := certificatesAt(window)
 		if size == 0 {
+			if candidates++; candidates > maxCandidates {
+				return nil, false, errors.New("too much in it looks like a certificate and is none")
+			}
 			skip(br, 1)
 			continue
 		}

@@ -16,40 +16,47 @@ const release = "6.1.0-0-test"
 
 // fixture is a module signed by a stand-in for a build key, and every variant of it.
 type fixture struct {
+	release string
 	keys    *variants.Keys
 	build   variants.Pair
 	genuine []byte
 	files   map[string][]byte
 }
 
-var makeFixture = sync.OnceValues(func() (*fixture, error) {
-	keys, err := variants.NewKeys()
-	if err != nil {
-		return nil, err
+var (
+	makeKeys = sync.OnceValues(variants.NewKeys)
+	made     sync.Map // release -> *fixture
+)
+
+func fixtures(t testing.TB) *fixture { return fixturesFor(t, release) }
+
+func fixturesFor(t testing.TB, release string) *fixture {
+	t.Helper()
+	if f, ok := made.Load(release); ok {
+		return f.(*fixture)
 	}
-	f := &fixture{keys: keys, build: keys.Build, files: map[string][]byte{}}
+	keys, err := makeKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fixture{release: release, keys: keys, build: keys.Build, files: map[string][]byte{}}
 	content := variants.ELF("dummy", release+" SMP preempt mod_unload modversions ")
 	if f.genuine, err = modsig.Sign(content, f.build.Key, f.build.Cert, modsig.SignOptions{}); err != nil {
-		return nil, err
+		t.Fatal(err)
 	}
 	other, err := modsig.Sign(variants.ELF("dummy", "6.1.0-1-other SMP "), keys.Unknown.Key, keys.Unknown.Cert, modsig.SignOptions{})
 	if err != nil {
-		return nil, err
+		t.Fatal(err)
 	}
 	files, err := variants.Make(f.genuine, other, keys)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, v := range files {
 		_, name, _ := strings.Cut(v.Name, "-")
 		f.files[name] = v.Data
 	}
-	return f, err
-})
-
-func fixtures(t testing.TB) *fixture {
-	t.Helper()
-	f, err := makeFixture()
-	if err != nil {
-		t.Fatal(err)
-	}
+	made.Store(release, f)
 	return f
 }
 
@@ -62,9 +69,9 @@ var (
 
 func (f *fixture) kernel(features modsig.Features, enrolled bool) *modsig.Kernel {
 	if !enrolled {
-		return modsig.NewKernel(release, features, variants.Certificates(f.build), nil)
+		return modsig.NewKernel(f.release, features, variants.Certificates(f.build), nil)
 	}
-	return modsig.NewKernel(release, features, variants.Certificates(f.build), f.keys.Enrolled())
+	return modsig.NewKernel(f.release, features, variants.Certificates(f.build), f.keys.Enrolled())
 }
 
 func TestVerdicts(t *testing.T) {

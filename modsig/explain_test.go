@@ -1,6 +1,7 @@
 package modsig_test
 
 import (
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -63,4 +64,17 @@ func FuzzExplain(f *testing.F) {
 			t.Errorf("%q: %+v", line, x)
 		}
 	})
+}
+
+// TestFindingsAreDocumented wants an entry of docs/findings for each code.
+func TestFindingsAreDocumented(t *testing.T) {
+	b, err := os.ReadFile("../docs/findings/modsig.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range modsig.Findings {
+		if !strings.Contains(string(b), "\n## "+e.Code+"\n") {
+			t.Errorf("docs/findings/modsig.md has no entry for %s", e.Code)
+		}
+	}
 }

@@ -171,7 +171,8 @@ func (r *ring) add(c *x509.Certificate, source string, f Features) {
 func (f Features) usable(pub crypto.PublicKey) bool {
 	switch pub := pub.(type) {
 	case *rsa.PublicKey:
-		return true
+		bits := pub.N.BitLen()
+		return bits >= minRSA && bits <= maxRSA
 	case *ecdsa.PublicKey:
 		bits := pub.Curve.Params().BitSize
 		return f.ECDSA && (bits == 256 || bits == 384)

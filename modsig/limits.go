@@ -33,6 +33,12 @@ const (
 	maxCertificate = 64 << 10
 	// maxImageCertificates bounds the certificates one image may hold.
 	maxImageCertificates = 256
+	// maxCandidates bounds what looks like the head of a certificate and is
+	// none: Debian's kernels have none to three such places.
+	maxCandidates = 4096
+	// maxRSA and minRSA bound RSA keys, as the kernel's own code does: a longer
+	// one would cost hours to verify with.
+	maxRSA, minRSA = 4096, 1024
 	// maxSignatureList bounds an EFI signature database; dbx holds 20 KB.
 	maxSignatureList = 4 << 20
 	// maxLogLine bounds one line that Explain looks at; the kernel's are
