@@ -104,6 +104,9 @@ func (d keyDir) init(a *app, name, kind string) error {
 	if err := d.issue(ca, key, kind, now); err != nil {
 		return err
 	}
+	if a.json {
+		return d.printState(a)
+	}
 	fmt.Fprintf(a.err, a.say(`made a CA for modules, valid until %[1]s, and a signing key under it, in %[2]s
 enrol the CA on every machine: mokutil --import %[3]s, reboot, and confirm at the console
 then sign: vouchsafe module sign --key %[2]s FILE.ko
@@ -173,6 +176,9 @@ func (d keyDir) rotate(a *app, caKeyPath, kind string, ifDue bool) error {
 	}
 	if err := d.issue(ca, key, kind, now); err != nil {
 		return err
+	}
+	if a.json {
+		return d.printState(a)
 	}
 	fmt.Fprintf(a.err, a.say("made a new signing key under %s; nothing needs to be enrolled\n", "已在 %s 下生成新的签名密钥；无需重新导入\n"), ca.Subject)
 	return nil

@@ -41,15 +41,19 @@ func newModuleKeyShowCommand(a *app) *cobra.Command {
 		Short: "Show the CA, the signing key and whether the log is whole",
 		Args:  exactArgs(0),
 		RunE: func(*cobra.Command, []string) error {
-			s, err := keyDir(dir).state(a, time.Now())
-			if err != nil {
-				return err
-			}
-			return s.print(a)
+			return keyDir(dir).printState(a)
 		},
 	}
 	cmd.Flags().StringVar(&dir, "dir", defaultModuleKeys, "where the keys are kept")
 	return cmd
+}
+
+func (d keyDir) printState(a *app) error {
+	s, err := d.state(a, time.Now())
+	if err != nil {
+		return err
+	}
+	return s.print(a)
 }
 
 func (d keyDir) state(a *app, now time.Time) (*keyState, error) {

@@ -69,6 +69,16 @@ a kernel that knows only the CA does not find it; --chain=false leaves it out,
 	return cmd
 }
 
+// signedModule is one line of module sign --json. Its form is stable.
+type signedModule struct {
+	File     string `json:"file"`
+	Signer   string `json:"signer"`
+	Serial   string `json:"serial"`
+	Hash     string `json:"hash"`
+	Embedded bool   `json:"embedded"`
+	Replaced bool   `json:"replaced"` // there was a signature before
+}
+
 // signInPlace signs one module and replaces it in one step.
 func (s *moduleSigner) signInPlace(a *app, path string, o modsig.SignOptions) error {
 	stored, err := readBounded(path, modsig.MaxModule)
@@ -93,6 +103,9 @@ func (s *moduleSigner) signInPlace(a *app, path string, o modsig.SignOptions) er
 	}
 	if err := replaceFile(path, path, out); err != nil {
 		return err
+	}
+	if a.json {
+		return a.printJSON(signedModule{path, s.cert.Subject.String(), fmt.Sprintf("%x", s.cert.SerialNumber), modsig.HashName(o.Hash), len(o.Embed) > 0, replaced})
 	}
 	words := a.say("%s: signed by %s\n", "%s：已由 %s 签名\n")
 	if replaced {
@@ -132,6 +145,9 @@ func (s *moduleSigner) sign(path string, content []byte, o modsig.SignOptions) (
 // replaceFile writes b to path by way of a new file in the same directory,
 // with the mode and owner of like.
 func replaceFile(path, like string, b []byte) (err error) {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real // a link goes on pointing to the file
+	}
 	st, err := os.Stat(like)
 	if err != nil {
 		return err

@@ -76,7 +76,7 @@ func (m *maker) accidents() {
 	m.add("idtype-pgp", content, sig, []byte{0, 0, 0}, info[3:], magic)
 	m.add("nonzero-params", content, sig, []byte{0, 4}, info[2:], magic)
 	m.add("magic-only", content, magic)
-	m.add("cut-in-half", m.genuine[:len(m.genuine)/2])
+	m.add("cut-in-half", content[:len(content)/2])
 }
 
 func (m *maker) sign(name string, p Pair, o modsig.SignOptions) []byte {
