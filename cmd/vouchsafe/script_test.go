@@ -32,7 +32,6 @@ func TestScript(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exits":    exits,
 			"waitfor":  waitfor,
-			"exits":    exits,
 			"mkkernel": mkKernel,
 		},
 	})
