@@ -32,6 +32,7 @@ type bench struct {
 	store *memory
 	now   time.Duration
 	loc   uint8
+	other peer // set: another TPM in place of ours, see strict_test.go
 }
 
 // newBench manufactures a TPM and starts it.
@@ -54,12 +55,30 @@ func (b *bench) config() Config {
 // powerCycle takes the power away and gives it back.
 func (b *bench) powerCycle(su tpm2.SU) {
 	b.t.Helper()
+	b.powerOff()
+	b.ok(&tpm2.Startup{StartupType: su}, nil)
+}
+
+// powerOff is powerCycle without TPM2_Startup.
+func (b *bench) powerOff() {
+	b.t.Helper()
+	if b.other != nil {
+		b.other.power()
+		return
+	}
 	tpm, err := PowerOn(b.config(), b.store.state)
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	b.tpm = tpm
-	b.ok(&tpm2.Startup{StartupType: su}, nil)
+}
+
+// execute runs a command on the TPM that is on the bench.
+func (b *bench) execute(cmd []byte) []byte {
+	if b.other != nil {
+		return b.other.execute(b.loc, cmd)
+	}
+	return b.tpm.Execute(b.loc, cmd, nil)
 }
 
 // marshal makes a command with a password for each handle that wants one.
@@ -104,7 +123,7 @@ func (b *bench) do(cmd tpm2.Command, rsp tpm2.Response, passwords ...[]byte) tpm
 
 func (b *bench) raw(cmd []byte, rsp tpm2.Response) tpm2.RC {
 	b.t.Helper()
-	out := b.tpm.Execute(b.loc, cmd, nil)
+	out := b.execute(cmd)
 	d := tpm2.NewDecoder(out)
 	tag, size, rc := tpm2.ST(d.U16()), d.U32(), tpm2.RC(d.U32())
 	if d.RC() != tpm2.RCSuccess || int(size) != len(out) {

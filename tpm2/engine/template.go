@@ -49,6 +49,8 @@ func checkCreation(pub *tpm2.TPMTPublic, parent *object, given int) tpm2.RC {
 		return tpm2.RCAttributes
 	case pub.Type == tpm2.AlgKeyedHash && a&(tpm2.SignEncrypt|tpm2.Decrypt) == 0 && origin:
 		return tpm2.RCAttributes // a TPM does not think up data to seal
+	case pub.Type == tpm2.AlgSymCipher && a.Has(tpm2.Restricted) && a&(tpm2.FixedTPM|tpm2.FixedParent) != 0 && !origin:
+		return tpm2.RCAttributes // a storage key that is known outside protects nothing
 	case asymmetric && !origin:
 		return tpm2.RCAttributes
 	}
@@ -85,7 +87,7 @@ func checkPublic(pub *tpm2.TPMTPublic, parent *object) tpm2.RC {
 			return tpm2.RCAttributes
 		}
 	}
-	if has(tpm2.X509Sign) && !has(tpm2.SignEncrypt) {
+	if has(tpm2.X509Sign) && (!has(tpm2.SignEncrypt) || pub.Type == tpm2.AlgKeyedHash || pub.Type == tpm2.AlgSymCipher) { // (Part 2, 8.3.3.15)
 		return tpm2.RCAttributes
 	}
 	if parent != nil && parent.isDerivation() {
@@ -233,6 +235,9 @@ func checkBinding(o *object) tpm2.RC {
 	case tpm2.AlgKeyedHash:
 		if alg == tpm2.AlgNull {
 			return tpm2.RCSuccess
+		}
+		if len(s.SeedValue) != alg.DigestSize() { // (Part 1, 24.6.2)
+			return tpm2.RCKeySize
 		}
 		if !bytesEqual(symmetricUnique(alg, s), uniqueOf(&o.pub)) {
 			return tpm2.RCBinding
