@@ -116,6 +116,8 @@ const (
 	CCNVRead                     CC = 0x14E
 	CCNVReadLock                 CC = 0x14F
 	CCNVChangeAuth               CC = 0x13B
+	CCNVDefineSpace2             CC = 0x19D
+	CCNVReadPublic2              CC = 0x19E
 	CCNVCertify                  CC = 0x184
 )
 
@@ -6495,6 +6497,124 @@ func (v *NVChangeAuthResponse) DecodeParameters(d *Decoder) {
 func (v *NVChangeAuthResponse) EncodeParameters(e *Encoder) {
 }
 
+// NVDefineSpace2 is the command TPM2_NV_DefineSpace2 of Part 3.
+type NVDefineSpace2 struct {
+	AuthHandle Handle // TPMI_RH_PROVISION
+	Auth       []byte
+	PublicInfo TPMTNVPublic2
+}
+
+func (*NVDefineSpace2) CommandCode() CC { return CCNVDefineSpace2 }
+
+func (v *NVDefineSpace2) SetHandles(h []Handle) {
+	v.AuthHandle = h[0]
+}
+
+func (v *NVDefineSpace2) AppendHandles(h []Handle) []Handle {
+	return append(h, v.AuthHandle)
+}
+
+func (v *NVDefineSpace2) DecodeParameters(d *Decoder) {
+	d.param = 1
+	v.Auth = d.Buf(64)
+	if d.rc != 0 {
+		return
+	}
+	d.param = 2
+	{
+		end := d.sized()
+		v.PublicInfo.decode(d, false)
+		d.endSized(end)
+	}
+	if d.rc != 0 {
+		return
+	}
+	d.param = 0
+}
+
+func (v *NVDefineSpace2) EncodeParameters(e *Encoder) {
+	e.Buf(v.Auth)
+	{
+		at := e.mark()
+		v.PublicInfo.encode(e)
+		e.patch(at)
+	}
+}
+
+// NVDefineSpace2Response is the response to TPM2_NV_DefineSpace2.
+type NVDefineSpace2Response struct {
+}
+
+func (v *NVDefineSpace2Response) HandleField() *Handle {
+	return nil
+}
+
+func (v *NVDefineSpace2Response) DecodeParameters(d *Decoder) {
+	d.param = 0
+}
+
+func (v *NVDefineSpace2Response) EncodeParameters(e *Encoder) {
+}
+
+// NVReadPublic2 is the command TPM2_NV_ReadPublic2 of Part 3.
+type NVReadPublic2 struct {
+	NVIndex Handle // TPMI_RH_NV_INDEX
+}
+
+func (*NVReadPublic2) CommandCode() CC { return CCNVReadPublic2 }
+
+func (v *NVReadPublic2) SetHandles(h []Handle) {
+	v.NVIndex = h[0]
+}
+
+func (v *NVReadPublic2) AppendHandles(h []Handle) []Handle {
+	return append(h, v.NVIndex)
+}
+
+func (v *NVReadPublic2) DecodeParameters(d *Decoder) {
+	d.param = 0
+}
+
+func (v *NVReadPublic2) EncodeParameters(e *Encoder) {
+}
+
+// NVReadPublic2Response is the response to TPM2_NV_ReadPublic2.
+type NVReadPublic2Response struct {
+	NVPublic TPMTNVPublic2
+	NVName   []byte
+}
+
+func (v *NVReadPublic2Response) HandleField() *Handle {
+	return nil
+}
+
+func (v *NVReadPublic2Response) DecodeParameters(d *Decoder) {
+	d.param = 1
+	{
+		end := d.sized()
+		v.NVPublic.decode(d, false)
+		d.endSized(end)
+	}
+	if d.rc != 0 {
+		return
+	}
+	d.param = 2
+	v.NVName = d.Buf(66)
+	if d.rc != 0 {
+		return
+	}
+	d.param = 0
+}
+
+func (v *NVReadPublic2Response) EncodeParameters(e *Encoder) {
+	{
+		at := e.mark()
+		v.NVPublic.encode(e)
+		e.patch(at)
+	}
+	e.Buf(v.NVName)
+}
+
 // NVCertify is the command TPM2_NV_Certify of Part 3.
 type NVCertify struct {
 	SignHandle     Handle // TPMI_DH_OBJECT
@@ -7384,6 +7504,21 @@ var commands = []CommandInfo{
 		NV:             true,
 		ResponseHandle: false, Decrypt: true, Encrypt: false,
 		NewCommand: func() Command { return new(NVChangeAuth) }, NewResponse: func() Response { return new(NVChangeAuthResponse) },
+	},
+	{Code: CCNVDefineSpace2, Name: "NV_DefineSpace2",
+		Handles: []HandleInfo{
+			{Name: "authHandle", Type: TPMIRhProvision, Null: false, Role: RoleUser},
+		},
+		NV:             true,
+		ResponseHandle: false, Decrypt: true, Encrypt: false,
+		NewCommand: func() Command { return new(NVDefineSpace2) }, NewResponse: func() Response { return new(NVDefineSpace2Response) },
+	},
+	{Code: CCNVReadPublic2, Name: "NV_ReadPublic2",
+		Handles: []HandleInfo{
+			{Name: "nvIndex", Type: TPMIRhNVIndex, Null: false, Role: RoleNone},
+		},
+		ResponseHandle: false, Decrypt: false, Encrypt: true,
+		NewCommand: func() Command { return new(NVReadPublic2) }, NewResponse: func() Response { return new(NVReadPublic2Response) },
 	},
 	{Code: CCNVCertify, Name: "NV_Certify",
 		Handles: []HandleInfo{

@@ -1940,6 +1940,53 @@ func (v *TPMSNVPublic) encode(e *Encoder) {
 	e.U16(v.DataSize)
 }
 
+func (d *Decoder) tpmhtNV(null bool) HandleSpace {
+	v := HandleSpace(d.U8())
+	switch v {
+	case HTNVIndex:
+		return v
+	}
+	d.fail(RCSelector)
+	return v
+}
+
+// TPMUNVPublic2 is TPMU_NV_PUBLIC_2 of Part 2; the arm in use is the selector's, the others stay zero.
+type TPMUNVPublic2 struct {
+	NVIndex TPMSNVPublic // HTNVIndex
+}
+
+func (v *TPMUNVPublic2) decode(d *Decoder, sel HandleSpace) {
+	switch sel {
+	case HTNVIndex:
+		v.NVIndex.decode(d, false)
+	default:
+		d.fail(RCSelector)
+	}
+}
+
+func (v *TPMUNVPublic2) encode(e *Encoder, sel HandleSpace) {
+	switch sel {
+	case HTNVIndex:
+		v.NVIndex.encode(e)
+	}
+}
+
+// TPMTNVPublic2 is TPMT_NV_PUBLIC_2 of Part 2.
+type TPMTNVPublic2 struct {
+	HandleType HandleSpace
+	PublicArea TPMUNVPublic2
+}
+
+func (v *TPMTNVPublic2) decode(d *Decoder, null bool) {
+	v.HandleType = d.tpmhtNV(false)
+	v.PublicArea.decode(d, v.HandleType)
+}
+
+func (v *TPMTNVPublic2) encode(e *Encoder) {
+	e.U8(uint8(v.HandleType))
+	v.PublicArea.encode(e, v.HandleType)
+}
+
 // TPMSContext is TPMS_CONTEXT of Part 2.
 type TPMSContext struct {
 	Sequence    uint64

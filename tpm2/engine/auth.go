@@ -164,6 +164,9 @@ func (t *TPM) authorizeOne(c *call, i int) tpm2.RC {
 	if a.role == tpm2.RoleNone {
 		return t.checkHMAC(c, i)
 	}
+	if rc := t.checkPresence(c, a); rc != tpm2.RCSuccess {
+		return rc.Session(i + 1)
+	}
 	policy := a.sess != nil && a.sess.isPolicy()
 	usesAuth := !policy || a.sess.policy.authValue || a.sess.policy.password
 

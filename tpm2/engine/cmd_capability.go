@@ -171,6 +171,15 @@ var pcrProperties = func() []tpm2.TPMSTaggedPCRSelect {
 		}
 		return tpm2.TPMSTaggedPCRSelect{Tag: tag, PCRSelect: sel}
 	}
+	group := func(tag tpm2.PTPCR) tpm2.TPMSTaggedPCRSelect {
+		s := set(tag, func(pcrAttributes) bool { return false })
+		for n := range tpm2.Handle(tpm2.PCRCount) {
+			if pcrAuthorized(n) {
+				s.PCRSelect[n/8] |= 1 << (n % 8)
+			}
+		}
+		return s
+	}
 	out := []tpm2.TPMSTaggedPCRSelect{set(tpm2.PTPCRSave, func(a pcrAttributes) bool { return a.save })}
 	for l := range 5 {
 		out = append(out,
@@ -180,8 +189,8 @@ var pcrProperties = func() []tpm2.TPMSTaggedPCRSelect {
 	return append(out,
 		set(tpm2.PTPCRNoIncrement, func(a pcrAttributes) bool { return a.noIncrement }),
 		set(tpm2.PTPCRDRTMReset, func(a pcrAttributes) bool { return a.drtm }),
-		set(tpm2.PTPCRPolicy, func(pcrAttributes) bool { return false }),
-		set(tpm2.PTPCRAuth, func(pcrAttributes) bool { return false }))
+		group(tpm2.PTPCRPolicy),
+		group(tpm2.PTPCRAuth))
 }()
 
 // word is up to four characters as TPM_PT_ values hold them.
@@ -272,7 +281,7 @@ func (t *TPM) properties() []tpm2.TPMSTaggedProperty {
 	add(tpm2.PTHRPersistentAvail, uint32(maxPersistent-len(nv.persistent)))
 	add(tpm2.PTNVCounters, counters)
 	add(tpm2.PTNVCountersAvail, uint32(maxNVIndexes-len(nv.indexes)))
-	add(tpm2.PTAlgorithmSet, 0)
+	add(tpm2.PTAlgorithmSet, nv.algorithmSet)
 	add(tpm2.PTLoadedCurves, uint32(len(curves)))
 	add(tpm2.PTLockoutCounter, nv.failedTries)
 	add(tpm2.PTMaxAuthFail, nv.maxTries)

@@ -99,6 +99,7 @@ func (t *TPM) changePPS(*call, *tpm2.ChangePPS, *tpm2.ChangePPSResponse) tpm2.RC
 	nv := t.w()
 	nv.pp, nv.phProof = t.newSeed(), t.rng.bytes(proofSize)
 	nv.persistent = withoutHierarchy(nv.persistent, tpm2.RHPlatform)
+	nv.pcrPolicy = noPolicy // (Part 3, 22.6.1)
 	if rc := t.commit(); rc != tpm2.RCSuccess {
 		return rc
 	}
@@ -163,6 +164,7 @@ func (t *TPM) clear(*call, *tpm2.Clear, *tpm2.ClearResponse) tpm2.RC {
 	t.flushHierarchy(tpm2.RHOwner)
 	t.flushHierarchy(tpm2.RHEndorsement)
 	t.ram.clear.shEnable, t.ram.clear.ehEnable = true, true
+	t.ram.clear.pcrAuth = nil // (Part 3, 22.7.1)
 	t.ram.reset.pcrCounter++
 	return tpm2.RCSuccess
 }

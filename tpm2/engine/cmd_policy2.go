@@ -7,7 +7,7 @@ import (
 	"github.com/vouchsafe/vouchsafe/tpm2/internal/crypt"
 )
 
-// policyPhysicalPresence is TPM2_PolicyPhysicalPresence (Part 3, 23.13).
+// policyPhysicalPresence is TPM2_PolicyPhysicalPresence (Part 3, 23.13); whether somebody is present is looked at when the policy is used.
 func (t *TPM) policyPhysicalPresence(_ *call, in *tpm2.PolicyPhysicalPresence, _ *tpm2.PolicyPhysicalPresenceResponse) tpm2.RC {
 	s := t.session(in.PolicySession)
 	s.policy.presence = true

@@ -109,8 +109,8 @@ func (t *TPM) checkPolicy(c *call, a *auth) tpm2.RC {
 		return tpm2.RCPolicyFail
 	case p.locality != 0 && !localityAllowed(p.locality, c.locality):
 		return tpm2.RCLocality
-	case p.presence:
-		return tpm2.RCPP // there is no way to assert physical presence on a virtual machine
+	case p.presence && !t.present:
+		return tpm2.RCPP
 	}
 	switch p.slot {
 	case slotCpHash:

@@ -60,7 +60,7 @@ func (t *TPM) startup(c *call, in *tpm2.Startup, _ *tpm2.StartupResponse) tpm2.R
 		nv.restartCount = 0
 		reset = stateReset{
 			nullSeed: t.newSeed(), nullProof: t.rng.bytes(proofSize), contextCount: 1,
-			auditDigest: nil,
+			commits: commits{secret: t.rng.bytes(proofSize)},
 		}
 	}
 	resume := in.StartupType == tpm2.SUState

@@ -27,6 +27,7 @@ func init() {
 		on((*TPM).duplicate), on((*TPM).rewrap), on((*TPM).importObject),
 		// 14 asymmetric primitives
 		on((*TPM).rsaEncrypt), on((*TPM).rsaDecrypt), on((*TPM).ecdhKeyGen), on((*TPM).ecdhZGen), on((*TPM).eccParameters),
+		on((*TPM).zGen2Phase), on((*TPM).eccEncrypt), on((*TPM).eccDecrypt), on((*TPM).ecEphemeral),
 		// 15 symmetric primitives
 		on((*TPM).encryptDecrypt), on((*TPM).encryptDecrypt2), on((*TPM).hashCommand), on((*TPM).hmac),
 		// 16 random numbers
@@ -36,23 +37,27 @@ func init() {
 		on((*TPM).sequenceComplete), on((*TPM).eventSequenceComplete),
 		// 18 attestation
 		on((*TPM).certify), on((*TPM).certifyCreation), on((*TPM).quote),
-		on((*TPM).getSessionAuditDigest), on((*TPM).getCommandAuditDigest), on((*TPM).getTime),
+		on((*TPM).getSessionAuditDigest), on((*TPM).getCommandAuditDigest), on((*TPM).getTime), on((*TPM).certifyX509),
 		// 20 signing
 		on((*TPM).verifySignature), on((*TPM).sign),
 		// 21 command audit
 		on((*TPM).setCommandCodeAuditStatus),
 		// 22 integrity collection (PCR)
 		on((*TPM).pcrExtend), on((*TPM).pcrEvent), on((*TPM).pcrRead), on((*TPM).pcrAllocate), on((*TPM).pcrReset),
+		on((*TPM).pcrSetAuthPolicy), on((*TPM).pcrSetAuthValue),
 		// 23 enhanced authorization
 		on((*TPM).policySigned), on((*TPM).policySecret), on((*TPM).policyTicket), on((*TPM).policyOR), on((*TPM).policyPCR),
 		on((*TPM).policyLocality), on((*TPM).policyNV), on((*TPM).policyCounterTimer), on((*TPM).policyCommandCode),
 		on((*TPM).policyPhysicalPresence), on((*TPM).policyCpHash), on((*TPM).policyNameHash), on((*TPM).policyDuplicationSelect),
 		on((*TPM).policyAuthorize), on((*TPM).policyAuthValue), on((*TPM).policyPassword), on((*TPM).policyGetDigest),
 		on((*TPM).policyNvWritten), on((*TPM).policyTemplate), on((*TPM).policyAuthorizeNV), on((*TPM).policyParameters),
+		on((*TPM).policyCapability),
 		// 24 hierarchies, 25 dictionary attacks
 		on((*TPM).createPrimary), on((*TPM).hierarchyControl), on((*TPM).setPrimaryPolicy), on((*TPM).changePPS), on((*TPM).changeEPS),
 		on((*TPM).clear), on((*TPM).clearControl), on((*TPM).hierarchyChangeAuth),
 		on((*TPM).dictionaryAttackLockReset), on((*TPM).dictionaryAttackParameters),
+		// 26 miscellaneous
+		on((*TPM).ppCommands), on((*TPM).setAlgorithmSet),
 		// 28 contexts, 29 clock, 30 capabilities
 		on((*TPM).contextSave), on((*TPM).contextLoad), on((*TPM).flushContext), on((*TPM).evictControl),
 		on((*TPM).readClock), on((*TPM).clockSet), on((*TPM).clockRateAdjust),
@@ -61,6 +66,7 @@ func init() {
 		on((*TPM).nvDefineSpace), on((*TPM).nvUndefineSpace), on((*TPM).nvUndefineSpaceSpecial), on((*TPM).nvReadPublic),
 		on((*TPM).nvWrite), on((*TPM).nvIncrement), on((*TPM).nvExtend), on((*TPM).nvSetBits), on((*TPM).nvWriteLock),
 		on((*TPM).nvGlobalWriteLock), on((*TPM).nvRead), on((*TPM).nvReadLock), on((*TPM).nvChangeAuth), on((*TPM).nvCertify),
+		on((*TPM).nvDefineSpace2), on((*TPM).nvReadPublic2),
 	)
 }
 

@@ -49,6 +49,7 @@ type TPM struct {
 	tx  *nvram // the running command's changed copy, nil until it writes
 	ram ram
 
+	present     bool   // physical presence, see PhysicalPresence
 	established bool   // TPM_ESTABLISHED as the platform sees it
 	hcrtm       *hcrtm // an H-CRTM sequence in progress
 	call        call   // the command in progress, kept for its memory

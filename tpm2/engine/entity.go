@@ -94,8 +94,12 @@ func (t *TPM) authValueOf(h tpm2.Handle) []byte {
 		if x := t.index(h); x != nil {
 			return x.auth
 		}
+	case tpm2.HTPCR:
+		if pcrAuthorized(h) {
+			return t.ram.clear.pcrAuth
+		}
 	}
-	return nil // PCRs have no authValue here; the NULL hierarchy's is empty
+	return nil // other PCRs have no authValue; the NULL hierarchy's is empty
 }
 
 // policyOf is the entity's policy; alg is TPM_ALG_NULL when it has none.
@@ -118,6 +122,10 @@ func (t *TPM) policyOf(h tpm2.Handle) authPolicy {
 	case tpm2.HTNVIndex:
 		if x := t.index(h); x != nil {
 			return authPolicy{x.pub.NameAlg, x.pub.AuthPolicy}
+		}
+	case tpm2.HTPCR:
+		if pcrAuthorized(h) {
+			return t.n().pcrPolicy
 		}
 	}
 	return noPolicy

@@ -50,7 +50,9 @@ type nvram struct {
 	auditHash    tpm2.AlgID // command audit (Part 1, 30.2)
 	auditCounter uint64
 	audited      []tpm2.CC // sorted
-	ppCommands   []tpm2.CC // commands that want physical presence, sorted
+	algorithmSet uint32
+	pcrPolicy    authPolicy // of the PCRs that have one (cmd_pcrauth.go)
+	ppCommands   []tpm2.CC  // commands that want physical presence, sorted
 
 	persistent []*object  // by handle
 	indexes    []*nvIndex // by handle
@@ -83,6 +85,7 @@ type stateReset struct {
 	contextCount uint64 // the next sequence number for a saved context
 	auditDigest  []byte // command audit
 	pcrCounter   uint32
+	commits      commits
 	savedAt      [maxSessions]uint64 // for a saved session: the sequence of its only valid context; 0 otherwise
 }
 
@@ -91,6 +94,7 @@ type stateClear struct {
 	shEnable, ehEnable, phEnable, phEnableNV bool
 	platformAuth                             []byte
 	platformPolicy                           authPolicy
+	pcrAuth                                  []byte
 }
 
 // ram is all that power loss takes. The zero value is a TPM that has no power.
@@ -123,10 +127,12 @@ func (t *TPM) manufacture() *nvram {
 		ehProof: t.rng.bytes(proofSize), shProof: t.rng.bytes(proofSize), phProof: t.rng.bytes(proofSize),
 		ownerPolicy: noPolicy, endorsementPolicy: noPolicy, lockoutPolicy: noPolicy,
 		maxTries: 3, recoveryTime: 1000, lockoutRecovery: 1000, // as the TCG reference has them
-		clockSafe: true,
-		banks:     []tpm2.AlgID{tpm2.AlgSHA1, tpm2.AlgSHA256, tpm2.AlgSHA384, tpm2.AlgSHA512},
-		auditHash: tpm2.AlgSHA256,
-		audited:   []tpm2.CC{tpm2.CCSetCommandCodeAuditStatus},
+		clockSafe:  true,
+		banks:      []tpm2.AlgID{tpm2.AlgSHA1, tpm2.AlgSHA256, tpm2.AlgSHA384, tpm2.AlgSHA512},
+		auditHash:  tpm2.AlgSHA256,
+		audited:    []tpm2.CC{tpm2.CCSetCommandCodeAuditStatus},
+		ppCommands: []tpm2.CC{tpm2.CCPPCommands},
+		pcrPolicy:  noPolicy,
 	}
 	nv.orderly = orderlyClear
 	return nv
@@ -191,6 +197,8 @@ func (nv *nvram) walk(c *coder) {
 	c.u64(&nv.auditCounter)
 	list(c, &nv.audited, 256, num[tpm2.CC])
 	list(c, &nv.ppCommands, 256, num[tpm2.CC])
+	c.u32(&nv.algorithmSet)
+	nv.pcrPolicy.walk(c)
 	list(c, &nv.persistent, maxPersistent, pointer(walkObject))
 	list(c, &nv.indexes, maxNVIndexes, pointer(walkIndex))
 	c.u64(&nv.maxCounter)
@@ -208,6 +216,7 @@ func (s *stateReset) walk(c *coder) {
 	c.u64(&s.contextCount)
 	c.bytes(&s.auditDigest, maxDigest)
 	c.u32(&s.pcrCounter)
+	s.commits.walk(c)
 	for i := range s.savedAt {
 		c.u64(&s.savedAt[i])
 	}
@@ -220,6 +229,7 @@ func (s *stateClear) walk(c *coder) {
 	c.flag(&s.phEnableNV)
 	c.bytes(&s.platformAuth, maxDigest)
 	s.platformPolicy.walk(c)
+	c.bytes(&s.pcrAuth, maxDigest)
 }
 
 func (t *TPM) encodeVolatile() ([]byte, error) {

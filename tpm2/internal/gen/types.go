@@ -231,7 +231,7 @@ func (tt *typeTable) encode(f field, v string) string {
 // readerOf names the cursor method for a Go scalar type: U8, U16, U32, U64.
 func readerOf(g string) string {
 	switch g {
-	case "uint8", "YesNo", "SE", "ClockAdjust":
+	case "uint8", "YesNo", "SE", "ClockAdjust", "HandleSpace":
 		return "U8"
 	case "uint16", "AlgID", "ST", "ECCCurve", "SU", "EO":
 		return "U16"
