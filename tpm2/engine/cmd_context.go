@@ -168,7 +168,7 @@ func (t *TPM) evictControl(_ *call, in *tpm2.EvictControl, _ *tpm2.EvictControlR
 	}
 	platform := in.PersistentHandle >= tpm2.PlatformPersistent
 	switch {
-	case in.Auth == tpm2.RHPlatform && o.hierarchy != tpm2.RHPlatform,
+	case in.Auth == tpm2.RHPlatform && o.hierarchy != tpm2.RHPlatform && o.handle == 0, // it may evict anything
 		in.Auth == tpm2.RHOwner && o.hierarchy == tpm2.RHPlatform:
 		return tpm2.RCHierarchy.Handle(2)
 	}

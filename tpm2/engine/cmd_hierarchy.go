@@ -45,11 +45,12 @@ func (t *TPM) hierarchyControl(_ *call, in *tpm2.HierarchyControl, _ *tpm2.Hiera
 			sw = &s.phEnableNV
 		}
 	case tpm2.RHOwner, tpm2.RHEndorsement:
-		if in.AuthHandle != tpm2.RHPlatform && in.AuthHandle != in.Enable || on && in.AuthHandle != tpm2.RHPlatform {
-			return tpm2.RCAuthType // its owner may switch a hierarchy off; only the platform switches it on
-		}
 		if sw = &s.shEnable; in.Enable == tpm2.RHEndorsement {
 			sw = &s.ehEnable
+		}
+		// Its owner may switch a hierarchy off; only the platform switches it on.
+		if in.AuthHandle != tpm2.RHPlatform && (in.AuthHandle != in.Enable || on && !*sw) {
+			return tpm2.RCAuthType
 		}
 	default:
 		return tpm2.RCAuthType
@@ -153,6 +154,7 @@ func (t *TPM) clear(*call, *tpm2.Clear, *tpm2.ClearResponse) tpm2.RC {
 	nv.ownerAuth, nv.endorsementAuth, nv.lockoutAuth = nil, nil, nil
 	nv.ownerPolicy, nv.endorsementPolicy, nv.lockoutPolicy = noPolicy, noPolicy, noPolicy
 	nv.failedTries, nv.lockoutAuthDisabled = 0, false
+	nv.maxTries, nv.recoveryTime, nv.lockoutRecovery = daMaxTries, daRecovery, daRecovery // a new owner's (Part 1, 16.8.2)
 	nv.resetCount, nv.restartCount = 0, 0
 	nv.clockSafe = true
 	was := t.clock()

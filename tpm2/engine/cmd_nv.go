@@ -142,13 +142,13 @@ func (t *TPM) nvAuthorized(h tpm2.Handle, x *nvIndex, owner, platform tpm2.NVAtt
 
 // nvReadable: may it be read now, with this authorization?
 func (t *TPM) nvReadable(h tpm2.Handle, x *nvIndex) tpm2.RC {
+	if x.has(tpm2.NVReadLocked) { // a lock comes before the question who asks (Part 3, 5.4)
+		return tpm2.RCNVLocked
+	}
 	if rc := t.nvAuthorized(h, x, tpm2.NVOwnerRead, tpm2.NVPPRead); rc != tpm2.RCSuccess {
 		return rc
 	}
-	switch {
-	case x.has(tpm2.NVReadLocked):
-		return tpm2.RCNVLocked
-	case !x.has(tpm2.NVWritten):
+	if !x.has(tpm2.NVWritten) {
 		return tpm2.RCNVUninitialized
 	}
 	return tpm2.RCSuccess
@@ -156,13 +156,10 @@ func (t *TPM) nvReadable(h tpm2.Handle, x *nvIndex) tpm2.RC {
 
 // nvWritable: may it be written now, with this authorization?
 func (t *TPM) nvWritable(h tpm2.Handle, x *nvIndex) tpm2.RC {
-	if rc := t.nvAuthorized(h, x, tpm2.NVOwnerWrite, tpm2.NVPPWrite); rc != tpm2.RCSuccess {
-		return rc
-	}
 	if x.has(tpm2.NVWriteLocked) {
 		return tpm2.RCNVLocked
 	}
-	return tpm2.RCSuccess
+	return t.nvAuthorized(h, x, tpm2.NVOwnerWrite, tpm2.NVPPWrite)
 }
 
 // written puts changed data in place. For an index of RAM (TPMA_NV_ORDERLY) the
@@ -321,6 +318,9 @@ func (t *TPM) nvRead(_ *call, in *tpm2.NVRead, out *tpm2.NVReadResponse) tpm2.RC
 // nvReadLock is TPM2_NV_ReadLock (Part 3, 31.14).
 func (t *TPM) nvReadLock(_ *call, in *tpm2.NVReadLock, _ *tpm2.NVReadLockResponse) tpm2.RC {
 	x := t.index(in.NVIndex)
+	if x.has(tpm2.NVReadLocked) {
+		return tpm2.RCSuccess
+	}
 	if rc := t.nvAuthorized(in.AuthHandle, x, tpm2.NVOwnerRead, tpm2.NVPPRead); rc != tpm2.RCSuccess {
 		return rc
 	}

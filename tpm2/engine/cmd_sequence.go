@@ -118,8 +118,9 @@ func (s *sequence) sum() []byte {
 	return d
 }
 
-func (t *TPM) addSequence(s *sequence, h tpm2.Handle) (tpm2.Handle, tpm2.RC) {
-	o := &object{seq: s, hierarchy: h}
+// addSequence puts a sequence into a slot; it belongs to no hierarchy.
+func (t *TPM) addSequence(s *sequence) (tpm2.Handle, tpm2.RC) {
+	o := &object{seq: s, hierarchy: tpm2.RHNull}
 	o.pub.Type = tpm2.AlgNull
 	return t.addObject(o)
 }
@@ -134,7 +135,7 @@ func (t *TPM) hmacStart(_ *call, in *tpm2.HMACStart, out *tpm2.HMACStartResponse
 	s := newSequence(seqHMAC, crypt.Trim(in.Auth), alg)
 	s.sums[0].Write(hmacPad(alg, o.sens.Sensitive.Bits, 0x36))
 	s.key = hmacPad(alg, o.sens.Sensitive.Bits, 0x5c)
-	out.SequenceHandle, rc = t.addSequence(s, o.hierarchy)
+	out.SequenceHandle, rc = t.addSequence(s)
 	return rc
 }
 
@@ -149,7 +150,7 @@ func (t *TPM) hashSequenceStart(_ *call, in *tpm2.HashSequenceStart, out *tpm2.H
 	}
 	s := newSequence(kind, crypt.Trim(in.Auth), algs...)
 	var rc tpm2.RC
-	out.SequenceHandle, rc = t.addSequence(s, tpm2.RHNull)
+	out.SequenceHandle, rc = t.addSequence(s)
 	return rc
 }
 

@@ -101,15 +101,17 @@ func (t *TPM) shutdown(_ *call, in *tpm2.Shutdown, _ *tpm2.ShutdownResponse) tpm
 	return tpm2.RCSuccess
 }
 
-// keepsOrder lists the commands that leave a TPM2_Shutdown before them valid:
-// they change nothing that it saved (Part 3, 9.4.1).
-func keepsOrder(cc tpm2.CC) bool {
-	switch cc {
-	case tpm2.CCStartup, tpm2.CCShutdown, tpm2.CCGetCapability, tpm2.CCGetRandom, tpm2.CCStirRandom, tpm2.CCGetTestResult,
-		tpm2.CCSelfTest, tpm2.CCIncrementalSelfTest, tpm2.CCPCRRead, tpm2.CCReadClock, tpm2.CCReadPublic, tpm2.CCNVReadPublic, tpm2.CCTestParms:
+// keepsOrder reports whether a command leaves a TPM2_Shutdown before it valid:
+// it changes nothing that was saved (Part 3, 9.4.1). Commands that may write NV
+// do not, nor those that count contexts or ephemeral keys.
+func keepsOrder(c *tpm2.CommandInfo) bool {
+	switch c.Code {
+	case tpm2.CCStartup, tpm2.CCShutdown, tpm2.CCStirRandom, tpm2.CCSelfTest, tpm2.CCIncrementalSelfTest:
 		return true
+	case tpm2.CCContextSave, tpm2.CCContextLoad, tpm2.CCFlushContext, tpm2.CCECEphemeral, tpm2.CCZGen2Phase, tpm2.CCPCRSetAuthValue:
+		return false
 	}
-	return false
+	return !c.NV
 }
 
 // noLongerOrderly takes back a TPM2_Shutdown that another command has overtaken.

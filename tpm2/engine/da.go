@@ -12,7 +12,8 @@ func (t *TPM) lockedOut(lockout bool) bool {
 	if lockout {
 		return nv.lockoutAuthDisabled
 	}
-	return nv.failedTries >= nv.maxTries
+	// Without a recovery time there is no protection (Part 1, 16.8.2).
+	return nv.recoveryTime != 0 && nv.failedTries >= nv.maxTries
 }
 
 // countFailure records one failed try and makes it durable.
@@ -22,7 +23,7 @@ func (t *TPM) countFailure(lockout bool) tpm2.RC {
 	if lockout {
 		nv.lockoutAuthDisabled = true
 		t.ram.lockoutAt = t.time()
-	} else if nv.failedTries < ^uint32(0) {
+	} else if nv.recoveryTime != 0 && nv.failedTries < ^uint32(0) {
 		nv.failedTries++
 		t.ram.daAt = t.time()
 	}

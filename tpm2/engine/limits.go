@@ -78,5 +78,6 @@ var algorithms = map[tpm2.AlgID]tpm2.AlgAttributes{
 }
 
 // The RSA and AES key sizes that are implemented, in bits.
-func implementsRSA(bits uint16) bool { return bits == 2048 || bits == 3072 }
+// RSA-1024 is for keys that others still have: weak, and the guest's own choice.
+func implementsRSA(bits uint16) bool { return bits == 1024 || bits == 2048 || bits == 3072 }
 func implementsAES(bits uint16) bool { return bits == 128 || bits == 256 }

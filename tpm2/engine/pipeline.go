@@ -114,7 +114,7 @@ func (t *TPM) execute(c *call, cmd []byte) tpm2.RC {
 	if rc := t.decryptParameter(c); rc != tpm2.RCSuccess {
 		return rc
 	}
-	if !keepsOrder(code) {
+	if !keepsOrder(c.info) {
 		t.noLongerOrderly()
 	}
 

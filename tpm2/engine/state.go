@@ -126,7 +126,7 @@ func (t *TPM) manufacture() *nvram {
 		ep: t.newSeed(), sp: t.newSeed(), pp: t.newSeed(),
 		ehProof: t.rng.bytes(proofSize), shProof: t.rng.bytes(proofSize), phProof: t.rng.bytes(proofSize),
 		ownerPolicy: noPolicy, endorsementPolicy: noPolicy, lockoutPolicy: noPolicy,
-		maxTries: 3, recoveryTime: 1000, lockoutRecovery: 1000, // as the TCG reference has them
+		maxTries: daMaxTries, recoveryTime: daRecovery, lockoutRecovery: daRecovery,
 		clockSafe:  true,
 		banks:      []tpm2.AlgID{tpm2.AlgSHA1, tpm2.AlgSHA256, tpm2.AlgSHA384, tpm2.AlgSHA512},
 		auditHash:  tpm2.AlgSHA256,
@@ -137,6 +137,12 @@ func (t *TPM) manufacture() *nvram {
 	nv.orderly = orderlyClear
 	return nv
 }
+
+// Dictionary attack protection of a new owner's TPM, as the TCG reference has it.
+const (
+	daMaxTries = 3
+	daRecovery = 1000 // seconds
+)
 
 const (
 	seedSize  = 64 // as much as the strongest hash can use
