@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -17,7 +18,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vouchsafe/vouchsafe/internal/api"
+	"github.com/vouchsafe/vouchsafe/internal/audit"
 	"github.com/vouchsafe/vouchsafe/internal/ca"
+	"github.com/vouchsafe/vouchsafe/internal/enroll"
 )
 
 type serverOptions struct {
@@ -90,6 +93,11 @@ func serve(ctx context.Context, a *app, dir string, o serverOptions) (err error)
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
+	if o.localHost != "" {
+		if err := s.knowHost(ctx, o.localHost); err != nil {
+			return err
+		}
+	}
 	l, err := net.Listen("tcp", o.listen)
 	if err != nil {
 		return withHint(fmt.Errorf("listening: %w", err), "choose another port: --listen 127.0.0.1:0")
@@ -127,6 +135,28 @@ func serve(ctx context.Context, a *app, dir string, o serverOptions) (err error)
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	return srv.Shutdown(grace)
+}
+
+// knowHost makes this machine known as a host, the first time. It proved nothing.
+func (s *service) knowHost(ctx context.Context, name string) error {
+	if _, err := s.store.Host(ctx, defaultTenant, name); !errors.Is(err, enroll.ErrNotFound) {
+		return err
+	}
+	if err := ca.CheckWord(name); err != nil {
+		return usageError{err}
+	}
+	h := enroll.Host{Tenant: defaultTenant, Name: name, Tier: enroll.TierUnattested, Created: s.now()}
+	rand.Read(h.ID[:])
+	intent, err := s.audit.Begin(ctx, audit.Event{Tenant: defaultTenant, Actor: "service", Action: "host.saved", Object: name, Detail: map[string]string{"accept-unattested": "false"}})
+	if err != nil {
+		return err
+	}
+	if err := s.store.SaveHost(ctx, h); err != nil {
+		intent.Failed(ctx, err)
+		return err
+	}
+	_, err = intent.Done(ctx, nil)
+	return err
 }
 
 // tlsCertificate is for every name by which this server may be reached.

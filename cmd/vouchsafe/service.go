@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ import (
 	"github.com/vouchsafe/vouchsafe/internal/seal"
 	"github.com/vouchsafe/vouchsafe/internal/secret"
 	"github.com/vouchsafe/vouchsafe/internal/store"
+	"github.com/vouchsafe/vouchsafe/internal/vtpm"
 )
 
 // service is a control plane, opened: all rooms, wired by hand.
@@ -89,9 +91,26 @@ func (s *service) open(ctx context.Context, o serviceOptions) error {
 	s.enroll = enroll.New(enroll.Config{
 		TrustDomain: s.file.TrustDomain, Records: s.store, Disks: s.store, Hosts: s.store, Repeats: s.store,
 		Issuer: s.office, Log: s.audit, Ring: s.ring, LocalHost: o.localHost,
-		Residence: s.residence.signer,
+		Residence: s.residence.signer, Endorser: endorser{s.office},
 	})
 	return nil
+}
+
+// endorser issues the endorsement certificates of vTPMs that our engine runs.
+type endorser struct{ office *ca.Office }
+
+// Endorse implements enroll.Endorser. The subject is the VM's opaque id: no
+// name, and nothing about its host.
+func (e endorser) Endorse(ctx context.Context, tenant string, id keyring.ID, ekPublic []byte) (*x509.Certificate, error) {
+	pub, err := x509.ParsePKIXPublicKey(ekPublic)
+	if err != nil {
+		return nil, err
+	}
+	extensions, err := ca.EKExtensions(ca.TPM(vtpm.Identity()), false)
+	if err != nil {
+		return nil, err
+	}
+	return e.office.Issue(ctx, ca.EKProfile, ca.Request{Tenant: tenant, PublicKey: pub, Subject: pkix.Name{CommonName: id.String()}, Extensions: extensions})
 }
 
 func (s *service) close() error {

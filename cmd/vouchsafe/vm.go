@@ -55,6 +55,7 @@ func newVMCreateCommand(a *app) *cobra.Command {
 	f.add(cmd)
 	cmd.Flags().StringVar(&in.Host, "host", "localhost", "host that carries its vTPM")
 	cmd.Flags().StringVar(&ek, "ek-public", "", "file with the vTPM's endorsement key, PUBLIC KEY in PEM")
+	cmd.Flags().BoolVar(&in.Endorse, "endorse", false, "issue an endorsement certificate: the vTPM is one of vouchsafe's own (vouchsafe ca show SERIAL prints it)")
 	cmd.Flags().StringSliceVar(&in.Disks, "disk", nil, "name of a disk that gets a key; may be repeated (default root)")
 	cmd.Flags().StringVar(&key, "idempotency-key", "", "the same key twice makes one VM")
 	return cmd

@@ -93,6 +93,7 @@ type NewVM struct {
 	Name     string   `json:"name" maxLength:"63"`
 	Host     string   `json:"host" maxLength:"63"`
 	EKPublic string   `json:"ek_public" maxLength:"4096" doc:"endorsement key of its vTPM, PUBLIC KEY in PEM"`
+	Endorse  bool     `json:"endorse,omitempty" doc:"issue an endorsement certificate: the vTPM is of vouchsafe's own make"`
 	Disks    []string `json:"disks,omitempty" maxItems:"16" doc:"names of its disks; none: one, called root"`
 }
 
@@ -133,7 +134,7 @@ func (s *server) vms() {
 		}
 		digest := sha256.Sum256([]byte(derive.Info("", "create-vm", caller(ctx).String(), string(request))))
 		b, err := s.Enroll.Born(ctx, enroll.Birth{
-			Tenant: caller(ctx).Tenant, Name: in.Body.Name, Host: in.Body.Host, EKPublic: ek, Disks: in.Body.Disks,
+			Tenant: caller(ctx).Tenant, Name: in.Body.Name, Host: in.Body.Host, EKPublic: ek, Endorse: in.Body.Endorse, Disks: in.Body.Disks,
 			Actor: caller(ctx).String(), Once: enroll.Once{Key: in.Key, Digest: digest[:]},
 		})
 		if err != nil {

@@ -40,8 +40,7 @@ type Config struct {
 	// Residence returns who signs residence statements now: its certificate is
 	// renewed from time to time.
 	Residence func(ctx context.Context) (Signer, error)
-	// Endorser issues endorsement certificates; nil: VMs are born without one,
-	// and relying parties lose nothing, as they never need it.
+	// Endorser issues endorsement certificates; nil: none can be asked for.
 	Endorser Endorser
 	// Appraiser judges evidence; nil: nothing is admitted.
 	Appraiser Appraiser
@@ -92,10 +91,13 @@ func (c Clock) orMachine() Clock {
 // Birth asks for a VM.
 type Birth struct {
 	Tenant, Name, Host string
-	EKPublic           []byte   // SubjectPublicKeyInfo of the vTPM's endorsement key
-	Disks              []string // names; none: one, called root
-	Actor              string   // who asks, for the record
-	Once               Once
+	EKPublic           []byte // SubjectPublicKeyInfo of the vTPM's endorsement key
+	// Endorse asks for an endorsement certificate, which says of which make the
+	// vTPM is: only for one that this service's own program made.
+	Endorse bool
+	Disks   []string // names; none: one, called root
+	Actor   string   // who asks, for the record
+	Once    Once
 }
 
 // Born is what comes of it.
@@ -162,7 +164,10 @@ func (e *Enroller) born(ctx context.Context, b Birth) (Born, error) {
 	rand.Read(out.VM.ID[:])
 
 	// 3. The endorsement certificate: it says virtual, and nothing of where.
-	if e.Endorser != nil {
+	if b.Endorse {
+		if e.Endorser == nil {
+			return out, errors.New("this service issues no endorsement certificates")
+		}
 		cert, err := e.Endorser.Endorse(ctx, b.Tenant, out.VM.ID, b.EKPublic)
 		if err != nil {
 			return out, err
