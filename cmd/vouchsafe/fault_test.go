@@ -231,3 +231,19 @@ func TestServiceFullDisk(t *testing.T) {
 	noErrors(t, dir)
 	t.Logf("%d refused, %d taken while the disk was full", refused, len(made))
 }
+
+// TestCheckFindingsDocumented holds docs/findings/service.md and the catalogue together.
+func TestCheckFindingsDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/findings/service.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range checkFindings {
+		if !strings.Contains(string(doc), "## "+e.Code+"\n") {
+			t.Errorf("%s is not explained", e.Code)
+		}
+		if e.Meaning.ZH == "" || e.Remedy.ZH == "" {
+			t.Errorf("%s has no Chinese", e.Code)
+		}
+	}
+}

@@ -44,6 +44,16 @@ var table = []struct {
 	{context.DeadlineExceeded, http.StatusServiceUnavailable, "BUSY", "try again in a second"},
 }
 
+// remedy is what a person can do about a refusal.
+func remedy(code string) string {
+	for _, e := range enroll.Refusals {
+		if e.Code == code {
+			return e.Remedy.EN
+		}
+	}
+	return ""
+}
+
 func asProblem(err error) error {
 	var p *Problem
 	var h huma.StatusError
@@ -52,7 +62,7 @@ func asProblem(err error) error {
 	}
 	var r enroll.Refusal
 	if errors.As(err, &r) {
-		return &Problem{Status: http.StatusForbidden, Title: "Refused", Detail: err.Error(), Code: r.Code}
+		return &Problem{Status: http.StatusForbidden, Title: "Refused", Detail: err.Error(), Code: r.Code, Hint: remedy(r.Code)}
 	}
 	for _, row := range table {
 		if errors.Is(err, row.is) {

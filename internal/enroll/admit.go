@@ -75,6 +75,9 @@ func (e *Enroller) Admit(ctx context.Context, ev Evidence) (Admitted, error) {
 	fail := func(err error) (Admitted, error) {
 		return Admitted{}, e.refuse(ctx, ev.Tenant, ev.Actor, "vm.admitted", ev.VM, fmt.Errorf("admitting %s: %w", ev.VM, err))
 	}
+	if err := e.budget.spend(ev.Tenant, ev.VM); err != nil {
+		return Admitted{}, fmt.Errorf("admitting %s: %w", ev.VM, err)
+	}
 	size := 0
 	for _, i := range ev.Items {
 		size += len(i.Value)

@@ -61,13 +61,14 @@ type Enroller struct {
 	Config
 	nonces *nonces
 	alive  *deadlines
+	budget *budgets
 }
 
 // New makes an Enroller. A restart forgets which leases are still alive, so it
 // takes all of them for alive until their whole time has passed again.
 func New(c Config) *Enroller {
 	c.Clock = c.Clock.orMachine()
-	return &Enroller{Config: c, nonces: newNonces(secret.Random(32), c.Clock), alive: newDeadlines(c.Clock)}
+	return &Enroller{Config: c, nonces: newNonces(secret.Random(32), c.Clock), alive: newDeadlines(c.Clock), budget: newBudgets(c.Clock)}
 }
 
 // Clock is the two clocks of a machine: what it shows, which may jump, and how

@@ -57,6 +57,9 @@ func (e *Enroller) Lend(ctx context.Context, a Ask) (Granted, error) {
 	fail := func(err error) (Granted, error) {
 		return Granted{}, e.refuse(ctx, a.Tenant, a.Actor, "vtpm.lease", a.VM, fmt.Errorf("lending %s to %s: %w", a.VM, a.Host, err))
 	}
+	if err := e.budget.spend(a.Tenant, a.VM); err != nil {
+		return Granted{}, fmt.Errorf("lending %s to %s: %w", a.VM, a.Host, err)
+	}
 	// 1. May keys go to this host?
 	host, err := e.Hosts.Host(ctx, a.Tenant, a.Host)
 	if err != nil {

@@ -88,7 +88,7 @@ func (n *nonces) use(nonce []byte, tenant, vm, purpose string) error {
 		return Refusal{"NONCE_USED", "the nonce was used before: this evidence is a replay"}
 	}
 	if len(n.used) >= maxUsed {
-		return Refusal{"TOO_MANY_ADMISSIONS", "too many admissions at once; try again in a minute"}
+		return Refusal{"BUDGET_SPENT", "too many admissions at once"}
 	}
 	n.used[id] = made
 	return nil
