@@ -54,16 +54,34 @@ func operatorOf(t *testing.T, dir, url string) *apiClient {
 	return newClient(url, cert, root)
 }
 
+// locked is a buffer that one side writes and another reads.
+type locked struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *locked) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *locked) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
 // waitURL waits for a server to say where it listens.
-func waitURL(t *testing.T, dir string) string {
+func waitURL(t *testing.T, dir string, words fmt.Stringer) string {
 	t.Helper()
-	for range 200 {
+	for range 1000 {
 		if b, err := os.ReadFile(filepath.Join(dir, fileURL)); err == nil && len(b) > 0 {
 			return strings.TrimSpace(string(b))
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	t.Fatal("the server did not start within 4 s")
+	t.Fatalf("the server did not start within 20 s; it said: %s", words)
 	return ""
 }
 
@@ -113,13 +131,14 @@ func TestServiceKill(t *testing.T) {
 	var checkpoint string
 	for cycle := range cycles {
 		os.Remove(filepath.Join(dir, fileURL))
-		var words bytes.Buffer
+		var words locked
 		cmd := exec.Command(bin, "server", "--state", dir, "--listen", "127.0.0.1:0")
 		cmd.Stderr = &words
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		c := operatorOf(t, dir, waitURL(t, dir))
+		t.Cleanup(func() { cmd.Process.Kill() }) // in case the test gives up
+		c := operatorOf(t, dir, waitURL(t, dir, &words))
 		if cycle == 0 {
 			if err := c.call(t.Context(), "POST", "/v1/hosts", api.NewHost{Name: "h1"}, nil); err != nil {
 				t.Fatal(err)
@@ -177,9 +196,9 @@ func TestServiceFullDisk(t *testing.T) {
 	newState(t, dir)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	var words bytes.Buffer
+	var words locked
 	go func() { ended <- serve(ctx, &app{err: &words}, dir, serverOptions{listen: "127.0.0.1:0"}) }()
-	c := operatorOf(t, dir, waitURL(t, dir))
+	c := operatorOf(t, dir, waitURL(t, dir, &words))
 	if err := c.call(t.Context(), "POST", "/v1/hosts", api.NewHost{Name: "h1"}, nil); err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,9 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
 // Intent is what is written down before a certificate is signed.
@@ -59,15 +62,11 @@ func (a *Authority) Prepare(p Profile, req Request, now time.Time) (*Prepared, e
 	if err != nil {
 		return fail(err)
 	}
-	// Sign with a key that is thrown away: this yields the bytes to be signed,
-	// and a certificate to read, before the real key is touched.
-	throwaway, err := throwawayKey()
+	tbs, err := a.toBeSigned(tmpl, req.PublicKey)
 	if err != nil {
 		return fail(err)
 	}
-	issuer := *a.Certificate
-	issuer.PublicKey = nil // so that CreateCertificate takes the throw-away key
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, &issuer, req.PublicKey, throwaway)
+	der, err := assemble(tbs, make([]byte, 8)) // parsing looks at no signature
 	if err != nil {
 		return fail(err)
 	}
@@ -108,16 +107,7 @@ func (r Recorded) Sign() (*x509.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("signing certificate %s: %w", r.p.Intent.Serial, err)
 	}
-	// Certificate, RFC 5280, Section 4.1.
-	der, err := asn1.Marshal(struct {
-		TBS       asn1.RawValue
-		Algorithm pkix.AlgorithmIdentifier
-		Signature asn1.BitString
-	}{
-		asn1.RawValue{FullBytes: r.p.tbs},
-		pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 3}}, // ecdsa-with-SHA384, RFC 5758, 3.2
-		asn1.BitString{Bytes: sig, BitLength: 8 * len(sig)},
-	})
+	der, err := assemble(r.p.tbs, sig)
 	if err != nil {
 		return nil, fmt.Errorf("signing certificate %s: %w", r.p.Intent.Serial, err)
 	}
@@ -182,8 +172,55 @@ func subjectText(c *x509.Certificate) string {
 	return c.Subject.String()
 }
 
-// throwawayKey is one key for the life of the process that never signs
-// anything which leaves Prepare.
+var ecdsaWithSHA384 = pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 3}} // RFC 5758, 3.2
+
+// assemble is Certificate, RFC 5280, Section 4.1.
+func assemble(tbs, sig []byte) ([]byte, error) {
+	return asn1.Marshal(struct {
+		TBS       asn1.RawValue
+		Algorithm pkix.AlgorithmIdentifier
+		Signature asn1.BitString
+	}{asn1.RawValue{FullBytes: tbs}, ecdsaWithSHA384, asn1.BitString{Bytes: sig, BitLength: 8 * len(sig)}})
+}
+
+// throwawayKey is one key for the life of the process that never signs anything
+// which leaves Prepare. On P-256, where signing is 20 times faster than on P-384.
 var throwawayKey = sync.OnceValues(func() (*ecdsa.PrivateKey, error) {
-	return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 })
+
+// toBeSigned encodes a TBSCertificate, without the real key: the standard
+// library encodes only what it signs, so it signs with a key that is thrown
+// away, and the one field that tells of it, the third, is put right.
+func (a *Authority) toBeSigned(tmpl *x509.Certificate, pub crypto.PublicKey) ([]byte, error) {
+	throwaway, err := throwawayKey()
+	if err != nil {
+		return nil, err
+	}
+	issuer := *a.Certificate
+	issuer.PublicKey = nil // so that CreateCertificate takes the throw-away key
+	unsigned := *tmpl
+	unsigned.SignatureAlgorithm = x509.ECDSAWithSHA256
+	der, err := x509.CreateCertificate(rand.Reader, &unsigned, &issuer, pub, throwaway)
+	if err != nil {
+		return nil, err
+	}
+	algorithm, err := asn1.Marshal(ecdsaWithSHA384)
+	if err != nil {
+		return nil, err
+	}
+	in := cryptobyte.String(der)
+	var certificate, tbs, version, serial, wrong cryptobyte.String
+	if !in.ReadASN1(&certificate, cbasn1.SEQUENCE) || !certificate.ReadASN1(&tbs, cbasn1.SEQUENCE) ||
+		!tbs.ReadASN1Element(&version, cbasn1.Tag(0).ContextSpecific().Constructed()) ||
+		!tbs.ReadASN1Element(&serial, cbasn1.INTEGER) || !tbs.ReadASN1Element(&wrong, cbasn1.SEQUENCE) {
+		return nil, errors.New("internal error: reading our own certificate")
+	}
+	var b cryptobyte.Builder
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		for _, part := range [][]byte{version, serial, algorithm, tbs} {
+			b.AddBytes(part)
+		}
+	})
+	return b.Bytes()
+}
