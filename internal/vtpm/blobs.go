@@ -1,6 +1,7 @@
 package vtpm
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/vouchsafe/vouchsafe/internal/vtpm/swtpm"
@@ -145,7 +146,8 @@ func (i *Instance) stage(as kind, blob []byte) error {
 			return refuse("STATE_INCOMPLETE", "state blob", fmt.Sprintf("the volatile state belongs to generation %d of vTPM %s, the permanent state is %d of %s", h.generation, h.id, generation, id), i.dir.path)
 		}
 	}
-	i.staged[as] = stagedState{h, state}
+	// In clear, state is a part of blob, which is the caller's.
+	i.staged[as] = stagedState{h, bytes.Clone(state)}
 	return nil
 }
 

@@ -267,6 +267,7 @@ func TestMigration(t *testing.T) {
 				if err := target.SetBlob(k, b, sealed); err != nil {
 					t.Fatal(err)
 				}
+				clear(b) // the caller's buffer is used again
 			}
 			if _, _, err := source.Blob(swtpm.SaveState, true); err != swtpm.NonFatal {
 				t.Errorf("savestate: %v", err)
