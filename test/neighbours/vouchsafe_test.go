@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func binary(t *testing.T, name string) string {
+func named(t *testing.T, name string) string {
 	t.Helper()
 	dir, err := program()
 	if err != nil {
@@ -136,7 +136,7 @@ func setup(t *testing.T, dir string, more ...string) {
 	t.Helper()
 	args := append([]string{"--tpm2", "--tpmstate", dir, "--vmid", "web1:test", "--createek", "--create-ek-cert",
 		"--create-platform-cert", "--lock-nvram", "--local-ca", filepath.Join(dir, "ca"), "--logfile", filepath.Join(dir, "setup.log")}, more...)
-	mustRun(t, nil, binary(t, "swtpm_setup"), args...)
+	mustRun(t, nil, named(t, "swtpm_setup"), args...)
 }
 
 // serveTCP runs a vTPM that tpm2-tss reaches, started up.
@@ -165,7 +165,7 @@ func serveUnix(t *testing.T, dir string, more ...string) *vtpm {
 func start(t *testing.T, dir string, args []string) *vtpm {
 	t.Helper()
 	v := &vtpm{dir: dir, log: &lockedBuffer{}}
-	v.cmd = exec.Command(binary(t, "swtpm"), args...)
+	v.cmd = exec.Command(named(t, "swtpm"), args...)
 	v.cmd.Stderr = v.log
 	if err := v.cmd.Start(); err != nil {
 		t.Fatal(err)

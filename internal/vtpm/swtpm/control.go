@@ -74,16 +74,10 @@ func (s *Server) serveControl(conn net.Conn) {
 			return
 		default:
 			cmd = binary.BigEndian.Uint32(c.in.take(4))
-			if _, tcp := conn.(*net.TCPConn); tcp && cmd == cmdGetCapability && len(c.in.buf) == 0 {
-				platform, err := s.platformOrCapability(c.in, c.by)
-				if err != nil {
-					return
-				}
-				if platform {
-					s.servePlatform(c.in, c.by)
-					return
-				}
-				continue
+			if _, tcp := conn.(*net.TCPConn); tcp && cmd == cmdGetCapability && s.meansPowerOn() {
+				c.in.buf = append(u32(mssimPowerOn), c.in.buf...)
+				s.servePlatform(c.in, c.by)
+				return
 			}
 			if response, err = c.handle(cmd, deadline); err != nil {
 				return

@@ -53,7 +53,8 @@ func frame(head []byte) framing {
 
 // serveData answers one data channel until the peer goes away or loses the
 // thread: after a size that cannot be true nothing that follows can be trusted.
-func (s *Server) serveData(conn net.Conn) {
+// It calls spoke when the first byte is there.
+func (s *Server) serveData(conn net.Conn, spoke func()) {
 	in := &stream{conn: conn}
 	defer in.drop()
 	var response []byte
@@ -62,6 +63,7 @@ func (s *Server) serveData(conn net.Conn) {
 			if in.fill(time.Time{}) != nil {
 				return
 			}
+			spoke()
 		}
 		deadline := time.Now().Add(commandTimeout)
 		if in.need(4, deadline) != nil {

@@ -32,10 +32,9 @@ const (
 	commandTimeout = 10 * time.Second
 	// writeTimeout is for a peer that does not read its answer.
 	writeTimeout = 10 * time.Second
-	// mssimPause is how long a TCP client that sent 00 00 00 01 has to show,
-	// by sending more after four bytes of answer, that it meant mssim's
-	// POWER_ON and not GET_CAPABILITY.
-	mssimPause = 100 * time.Millisecond
+	// mssimPause is how long a data connection that was made before a TCP
+	// control connection may take to be noticed; see meansPowerOn.
+	mssimPause = 10 * time.Millisecond
 	// acceptPause is between two attempts when accept fails (out of descriptors).
 	acceptPause = 100 * time.Millisecond
 

@@ -2,7 +2,6 @@ package swtpm
 
 import (
 	"encoding/binary"
-	"errors"
 	"time"
 )
 
@@ -81,8 +80,7 @@ func (s *Server) mssimSignal(in *stream, deadline time.Time, dst []byte) (respon
 	return append(dst, 0, 0, 0, 1), false
 }
 
-// servePlatform answers mssim's platform port, from the word after the first
-// POWER_ON (which the control channel has answered) to the end.
+// servePlatform answers mssim's platform port to the end.
 func (s *Server) servePlatform(in *stream, by Peer) {
 	for {
 		if len(in.buf) == 0 && in.fill(time.Time{}) != nil {
@@ -132,22 +130,14 @@ func (s *Server) platformPowerOn(by Peer) uint32 {
 	return 0
 }
 
-// platformOrCapability settles what 00 00 00 01 on a TCP control channel was.
-// mssim's POWER_ON is answered with four bytes, GET_CAPABILITY with eight that
-// start with the same four; a client that sends more after four meant POWER_ON.
-func (s *Server) platformOrCapability(in *stream, by Peer) (platform bool, err error) {
-	if err := in.write(zero); err != nil {
-		return false, err
+// meansPowerOn settles what 00 00 00 01 on a TCP control channel is: mssim's
+// POWER_ON, answered with four bytes, or GET_CAPABILITY, answered with eight
+// (and swtpm_ioctl reads eight at once). An mssim client connects to the command
+// port first and says nothing there until the platform port has answered; a
+// client of swtpm's protocol connects there to send a command at once.
+func (s *Server) meansPowerOn() bool {
+	if s.silent.Load() == 0 {
+		time.Sleep(mssimPause) // both connections may just have come, in this order
 	}
-	err = in.fill(time.Now().Add(mssimPause))
-	if isTimeout(err) {
-		return false, in.write(binary.BigEndian.AppendUint32(nil, capabilities))
-	}
-	if err != nil {
-		return false, err
-	}
-	if s.platformPowerOn(by) != 0 {
-		return true, errors.New("powering the TPM on for an mssim client")
-	}
-	return true, nil
+	return s.silent.Load() > 0
 }

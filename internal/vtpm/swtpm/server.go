@@ -35,6 +35,7 @@ type Server struct {
 
 	locality   atomic.Uint32
 	bufferSize atomic.Uint32
+	silent     atomic.Int32 // data connections that were accepted and have sent nothing
 
 	stopOnce sync.Once
 	stopped  chan struct{}
@@ -121,16 +122,18 @@ func (s *Server) attach(c net.Conn) bool {
 	default:
 		return false
 	}
-	if !s.start(c, s.dataSession) {
+	if !s.start(c, func(c net.Conn) { s.dataSession(c, func() {}) }) {
 		<-s.slot
 		return false
 	}
 	return true
 }
 
-// dataSession serves c and gives the slot back.
-func (s *Server) dataSession(c net.Conn) {
-	s.serveData(c)
+// dataSession serves c and gives the slot back; spoke is called once c has
+// sent something or gone.
+func (s *Server) dataSession(c net.Conn, spoke func()) {
+	s.serveData(c, spoke)
+	spoke()
 	<-s.slot
 	if s.StopOnDataClose {
 		s.stop()
@@ -152,13 +155,15 @@ func (s *Server) acceptData() {
 		if !ok {
 			return
 		}
+		s.silent.Add(1)
+		spoke := sync.OnceFunc(func() { s.silent.Add(-1) })
 		select {
 		case s.slot <- struct{}{}:
 		case <-s.stopped:
 			c.Close()
 			return
 		}
-		if !s.start(c, s.dataSession) {
+		if !s.start(c, func(c net.Conn) { s.dataSession(c, spoke) }) {
 			return
 		}
 	}
