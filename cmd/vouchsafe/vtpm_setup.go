@@ -75,7 +75,7 @@ The options are those of swtpm_setup, so libvirt calls it unchanged.`,
 	fl.StringVar(&f.pwdfileFD, "pwdfile-fd", "", "the same, from a descriptor")
 	fl.StringVar(&f.cipher, "cipher", "", "accepted; the sealing is always our own")
 	fl.StringVar(&f.logfile, "logfile", "", "write the log there (default: standard error)")
-	fl.StringVar(&f.localCA, "local-ca", "", "directory of this machine's CA (default: /var/lib/vouchsafe/local-ca, else below XDG_STATE_HOME)")
+	fl.StringVar(&f.localCA, "local-ca", "", "directory of this machine's CA (default: VOUCHSAFE_LOCAL_CA, else /var/lib/vouchsafe/local-ca, else below XDG_STATE_HOME)")
 	fl.StringVar(&f.runas, "runas", "", "become this user first")
 	fl.BoolVar(&f.display, "display", false, "print what was made, as JSON")
 	fl.BoolVar(&f.tpm2, "tpm2", false, "a TPM 2.0; accepted, there is no other")
@@ -262,6 +262,9 @@ const systemCA = "/var/lib/vouchsafe/local-ca"
 func localCADir(named string) (string, error) {
 	if named != "" {
 		return named, nil
+	}
+	if dir := os.Getenv("VOUCHSAFE_LOCAL_CA"); dir != "" {
+		return dir, nil
 	}
 	if info, err := os.Stat(systemCA); err == nil && info.IsDir() && syscall.Access(systemCA, 2) == nil {
 		return systemCA, nil

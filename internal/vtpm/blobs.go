@@ -35,6 +35,7 @@ func (i *Instance) StoreVolatile() error {
 		i.log.Error("volatile state cannot be written", "err", err)
 		return err
 	}
+	i.stored = true
 	i.quiet.Store(true)
 	return nil
 }

@@ -113,6 +113,7 @@ func (i *Instance) on(deleteVolatile bool) (how string, err error) {
 			return how, fmt.Errorf("removing the volatile state: %w", err)
 		}
 	}
+	i.stored = vol != nil && !deleteVolatile && i.dir.has(volatileFile)
 	i.dir.markRunning(time.Now())
 	i.quiet.Store(false)
 	i.tpm.Store(&t)

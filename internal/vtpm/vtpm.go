@@ -71,6 +71,7 @@ type Instance struct {
 	generation uint64
 	boxes      map[boxFor]*xaes.Box
 	staged     map[kind]stagedState // from SetBlob, until the next power-on
+	stored     bool                 // this process has stored volatile state that is still true
 	writeFails bool
 }
 
@@ -245,7 +246,10 @@ func (i *Instance) Put(state []byte) error {
 			rand.Read(i.id[:])
 		}
 	}
-	err := i.put(i.generation+1, state)
+	err := i.forget()
+	if err == nil {
+		err = i.put(i.generation+1, state)
+	}
 	if err != nil && !i.writeFails { // once, until it works again: a guest can repeat this at will
 		i.log.Error("permanent state cannot be written; commands that change it fail until it can", "dir", i.dir.path, "err", err)
 	}
@@ -254,6 +258,20 @@ func (i *Instance) Put(state []byte) error {
 	}
 	i.writeFails = err != nil
 	return err
+}
+
+// forget removes volatile state that this process stored: the TPM has gone on,
+// and a crash from here on is a power loss.
+func (i *Instance) forget() error {
+	if !i.stored {
+		return nil
+	}
+	if err := i.dir.remove(volatileFile); err != nil {
+		return err
+	}
+	i.stored = false
+	i.log.Info("the volatile state that was kept is out of date, and gone", "dir", i.dir.path)
+	return nil
 }
 
 func (i *Instance) put(generation uint64, state []byte) error {

@@ -239,13 +239,30 @@ func TestSuspendAndResume(t *testing.T) {
 	}
 }
 
-func TestStaleVolatileStateIsRefused(t *testing.T) {
-	i, _ := openTest(t, Config{Dir: t.TempDir()})
+func TestStaleVolatileState(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, volatileFile)
+	i, _ := openTest(t, Config{Dir: dir})
 	on(t, i)
 	if err := i.StoreVolatile(); err != nil {
 		t.Fatal(err)
 	}
-	run(i, 1) // non-volatile state moves on
+	kept, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(i, 1) // non-volatile state moves on, and takes the volatile file with it
+	if _, err := os.Stat(file); err == nil {
+		t.Error("volatile state that is out of date is still there")
+	}
+	on(t, i)
+	if _, nv, ram := run(i, 2); nv == 0 || ram != 1 {
+		t.Errorf("nv %d, ram %d after a power cycle", nv, ram)
+	}
+	// Somebody puts the old file back.
+	if err := os.WriteFile(file, kept, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	wantRefusal(t, i.PowerOn(swtpm.Peer{}, false), "STATE_INCOMPLETE")
 }
 

@@ -52,7 +52,7 @@ func TestLibvirt(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, "virt-qemu-run", append(args, domain)...)
-			cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "XDG_STATE_HOME="+work)
+			cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "VOUCHSAFE_LOCAL_CA="+filepath.Join(work, "ca"))
 			cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 			cmd.WaitDelay = 5 * time.Second
 			// It does not always notice that the guest has gone.
@@ -146,7 +146,7 @@ func TestLibvirtSealed(t *testing.T) {
 			defer f.Close()
 			cmd.ExtraFiles = append(cmd.ExtraFiles, f)
 		}
-		cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+work)
+		cmd.Env = append(os.Environ(), "VOUCHSAFE_LOCAL_CA="+filepath.Join(work, "ca"))
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
 		}
@@ -154,7 +154,7 @@ func TestLibvirtSealed(t *testing.T) {
 	for range 2 { // the second time is a restart of the domain
 		withSecret("swtpm_setup", "--tpm2", "--tpm-state", state, "--vmid", "web1:6e8a1f3c-58d0-4d0b-9a53-6b2c83a30101",
 			"--pwdfile-fd", "3", "--cipher", "aes-256-cbc", "--logfile", filepath.Join(dir, "log"),
-			"--createek", "--create-ek-cert", "--create-platform-cert", "--lock-nvram", "--not-overwrite", "--local-ca", filepath.Join(work, "ca"))
+			"--createek", "--create-ek-cert", "--create-platform-cert", "--lock-nvram", "--not-overwrite")
 	}
 	withSecret("swtpm_setup", "--tpm2", "--tpm-state", state, "--pwdfile-fd", "3", "--cipher", "aes-256-cbc",
 		"--logfile", filepath.Join(dir, "log"), "--pcr-banks", "sha1,sha384", "--reconfigure")

@@ -1,0 +1,228 @@
+package vtpm
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vouchsafe/vouchsafe/internal/secret"
+	"github.com/vouchsafe/vouchsafe/internal/vtpm/swtpm"
+	"github.com/vouchsafe/vouchsafe/tpm2"
+	"github.com/vouchsafe/vouchsafe/tpm2/client"
+)
+
+// openEngine opens a directory with the real engine.
+func openEngine(t *testing.T, cfg Config) *Instance {
+	t.Helper()
+	i, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { i.Close() })
+	return i
+}
+
+func clientOf(i *Instance) *client.Client {
+	return client.New(client.Direct(func(command []byte) []byte { return i.Execute(0, command, nil) }))
+}
+
+func TestProvision(t *testing.T) {
+	cfg := Config{Dir: t.TempDir(), Key: Key{Secret: secret.New(make([]byte, 32))}}
+	i := openEngine(t, cfg)
+	certificate := func(ek EK) ([]byte, error) {
+		return append([]byte{0x30, 0x82, 0x05, 0xdc}, bytes.Repeat([]byte(ek.Name[:1]), 1500)...), nil // more than one NV_Write takes
+	}
+	eks, err := i.Provision(Provisioning{Certify: certificate, CertifyPlatform: certificate, Lock: true, SRK: "secp384r1", Banks: []string{"sha256", "sha384"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if i.Running() {
+		t.Error("the TPM is still on")
+	}
+	on(t, i)
+	c := clientOf(i)
+	if err := c.Startup(tpm2.SUClear); err != nil {
+		t.Fatal(err)
+	}
+	for _, ek := range eks {
+		k, err := c.Key(ek.Handle, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		public, err := client.PublicKey(&k.Public)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch want := ek.Public.(type) {
+		case *rsa.PublicKey:
+			if !want.Equal(public) || want.N.BitLen() != 2048 {
+				t.Errorf("%s: another key is persistent", ek.Name)
+			}
+		case *ecdsa.PublicKey:
+			if !want.Equal(public) {
+				t.Errorf("%s: another key is persistent", ek.Name)
+			}
+		}
+		index, err := c.NVIndex(ek.Index, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := c.NVRead(index, index)
+		if err != nil || !bytes.Equal(got, ek.Certificate) {
+			t.Errorf("%s: certificate: %d bytes, %v", ek.Name, len(got), err)
+		}
+		if err := c.NVWrite(platform(), index, []byte{0}, 0); !errors.Is(err, tpm2.RCNVLocked) {
+			t.Errorf("%s: writing a locked certificate: %v", ek.Name, err)
+		}
+		// What swtpm_setup of Debian 12 leaves: 0x62072801.
+		if index.Public.Attributes != 0x62072801 {
+			t.Errorf("%s: attributes 0x%x", ek.Name, uint32(index.Public.Attributes))
+		}
+	}
+	if _, err := c.Key(client.SRKHandle, nil); err != nil {
+		t.Errorf("storage root key: %v", err)
+	}
+	banks, err := c.Banks()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var active []string
+	for _, b := range banks {
+		if !slices.Equal(b.PCRSelect, []byte{0, 0, 0}) {
+			active = append(active, fmt.Sprintf("%x", uint16(b.Hash)))
+		}
+	}
+	if got := strings.Join(active, " "); got != "b c" {
+		t.Errorf("active banks: %s", got)
+	}
+}
+
+func TestProvisionRefuses(t *testing.T) {
+	i := openEngine(t, Config{Dir: t.TempDir()})
+	for name, p := range map[string]Provisioning{
+		"a bank that is none":     {Banks: []string{"md5"}},
+		"no bank":                 {Banks: []string{}},
+		"a key without template":  {SRK: "rsa1024"},
+		"a certificate too large": {Certify: func(EK) ([]byte, error) { return make([]byte, 4096), nil }},
+		"a CA that fails":         {Certify: func(EK) ([]byte, error) { return nil, errors.New("out of ink") }},
+	} {
+		if _, err := i.Provision(p); err == nil {
+			t.Errorf("%s: was accepted", name)
+		}
+		if i.Running() {
+			t.Errorf("%s: the TPM is still on", name)
+		}
+	}
+	on(t, i)
+	if _, err := i.Provision(Provisioning{}); err == nil {
+		t.Error("a TPM in use was provisioned")
+	}
+}
+
+// TestIdentityIsWhatTheTPMSays compares the name in EK certificates with the
+// TPM's own properties.
+func TestIdentityIsWhatTheTPMSays(t *testing.T) {
+	i := openEngine(t, Config{Dir: t.TempDir()})
+	on(t, i)
+	if err := clientOf(i).Startup(tpm2.SUClear); err != nil {
+		t.Fatal(err)
+	}
+	id := Identity()
+	var model []byte
+	for pt := uint32(0x106); pt <= 0x109; pt++ { // TPM_PT_VENDOR_STRING_1 to 4
+		v, ok := i.property(pt)
+		if !ok {
+			t.Fatalf("no property 0x%x", pt)
+		}
+		model = binary.BigEndian.AppendUint32(model, v)
+	}
+	for _, tc := range []struct {
+		pt   uint32
+		want string
+	}{{0x105, id.Manufacturer}, {0x10b, id.Version}} {
+		if v, ok := i.property(tc.pt); !ok || fmt.Sprintf("id:%08X", v) != tc.want {
+			t.Errorf("property 0x%x: %08x, the certificate says %s", tc.pt, v, tc.want)
+		}
+	}
+	if got := strings.TrimRight(string(model), "\x00 "); got != id.Model {
+		t.Errorf("vendor string %q, the certificate says %q", got, id.Model)
+	}
+	if v, _ := i.property(0x102); int(v) != id.Revision {
+		t.Errorf("revision %d, the certificate says %d", v, id.Revision)
+	}
+}
+
+// TestEngineSuspend takes a whole TPM through the volatile file: PCRs and
+// sessions are there, random numbers are not the same twice.
+func TestEngineSuspend(t *testing.T) {
+	cfg := Config{Dir: t.TempDir()}
+	i := openEngine(t, cfg)
+	on(t, i)
+	c := clientOf(i)
+	if err := c.Startup(tpm2.SUClear); err != nil {
+		t.Fatal(err)
+	}
+	digest := tpm2.TPMTHA{HashAlg: tpm2.AlgSHA256, Digest: bytes.Repeat([]byte{1}, 32)}
+	if err := c.ExtendPCR(16, digest); err != nil {
+		t.Fatal(err)
+	}
+	before, err := c.ReadPCRs(client.Select(tpm2.AlgSHA256, 16))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := i.StoreVolatile(); err != nil {
+		t.Fatal(err)
+	}
+	kept, err := os.ReadFile(filepath.Join(cfg.Dir, volatileFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	i.Close()
+	var random [][]byte
+	for range 2 { // resumed twice from the same file, as nobody should
+		i := openEngine(t, cfg)
+		if err := i.PowerOn(swtpm.Peer{}, false); err != nil {
+			t.Fatal(err)
+		}
+		c := clientOf(i)
+		after, err := c.ReadPCRs(client.Select(tpm2.AlgSHA256, 16))
+		if err != nil || fmt.Sprint(after) != fmt.Sprint(before) {
+			t.Errorf("PCR 16: %v, was %v (%v)", after, before, err)
+		}
+		r, err := c.GetRandom(16)
+		if err != nil {
+			t.Fatal(err)
+		}
+		random = append(random, r)
+		i.quiet.Store(true) // as if it had been killed: nothing is written at its end
+		i.Close()
+		if err := os.WriteFile(filepath.Join(cfg.Dir, volatileFile), kept, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if bytes.Equal(random[0], random[1]) {
+		t.Errorf("the same random bytes twice: %x", random[0])
+	}
+}
+
+// BenchmarkProvision is the making of a vTPM with keys, certificates' NV and banks.
+func BenchmarkProvision(b *testing.B) {
+	for b.Loop() {
+		i, err := Open(Config{Dir: b.TempDir()})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := i.Provision(Provisioning{Certify: func(EK) ([]byte, error) { return make([]byte, 900), nil }, Banks: []string{"sha256"}}); err != nil {
+			b.Fatal(err)
+		}
+		i.Close()
+	}
+}
