@@ -33,6 +33,7 @@ func TestScript(t *testing.T) {
 			"exits":    exits,
 			"waitfor":  waitfor,
 			"mkkernel": mkKernel,
+			"waitgone": waitGone,
 		},
 	})
 }
@@ -72,4 +73,18 @@ func exitCodeOf(err error) string {
 		return strconv.Itoa(e.ExitCode())
 	}
 	return err.Error()
+}
+
+// waitgone FILE waits until a daemon has removed FILE.
+func waitGone(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: waitgone FILE")
+	}
+	for range 500 {
+		if _, err := os.Stat(ts.MkAbs(args[0])); err != nil {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	ts.Fatalf("%s is still there", args[0])
 }
