@@ -121,9 +121,15 @@ func TestGoTPM(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key := ecdsa.PublicKey{Curve: elliptic.P256(), X: new(big.Int).SetBytes(point.X.Buffer), Y: new(big.Int).SetBytes(point.Y.Buffer)}
+	encoded := append([]byte{4}, make([]byte, 64)...)
+	copy(encoded[33-len(point.X.Buffer):], point.X.Buffer)
+	copy(encoded[65-len(point.Y.Buffer):], point.Y.Buffer)
+	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), encoded)
+	if err != nil {
+		t.Fatal(err)
+	}
 	digest := sha256.Sum256(quote.Quoted.Bytes())
-	if !ecdsa.Verify(&key, digest[:], new(big.Int).SetBytes(signature.SignatureR.Buffer), new(big.Int).SetBytes(signature.SignatureS.Buffer)) {
+	if !ecdsa.Verify(key, digest[:], new(big.Int).SetBytes(signature.SignatureR.Buffer), new(big.Int).SetBytes(signature.SignatureS.Buffer)) {
 		t.Error("the quote's signature does not verify")
 	}
 	attest, err := quote.Quoted.Contents()
