@@ -275,6 +275,9 @@ func (d *diagnosis) extras() {
 		case twin != nil && d.best.anchored:
 			d.add("CROSS_SIGNED_UNUSED", c, at(c), "signed by "+c.Issuer())
 		case twin != nil:
+		case !d.best.anchored && len(d.find.complete(c, false)) > 0:
+			// It leads to a root, and the path ends in a gap: it may be what comes
+			// after the gap.
 		default:
 			d.add("UNRELATED_CERT", c, at(c), "no path from "+d.leaf.short()+" uses it")
 		}

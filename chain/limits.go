@@ -31,8 +31,8 @@ const (
 	maxSteps = 20_000
 	// maxCandidates bounds the issuers tried for one certificate.
 	maxCandidates = 128
-	// maxNames bounds names times constraints on one path: Go and OpenSSL refuse
-	// around a million too.
+	// maxNames bounds names times constraints on one path, as Go's own 250,000
+	// does; OpenSSL stops at 2^20.
 	maxNames = 250_000
 	// maxRSABits bounds the modulus that we exponentiate with; 8192 is seen, 16384 sold.
 	maxRSABits = 16384

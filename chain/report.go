@@ -117,6 +117,8 @@ type Report struct {
 	Findings []Finding `json:"findings"`
 	Chain    []Link    `json:"chain"`
 	Repair   Repair    `json:"repair"`
+	// Clients says who fails; only when it was asked for.
+	Clients []Outcome `json:"clients,omitempty"`
 
 	file *File
 }

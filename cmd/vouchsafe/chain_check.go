@@ -13,7 +13,7 @@ import (
 
 func newChainCheckCommand(a *app) *cobra.Command {
 	f := &chainFlags{}
-	var sarif bool
+	var sarif, clients bool
 	var starttls, against string
 	cmd := &cobra.Command{
 		Use:   "check FILE|HOST:PORT …",
@@ -31,13 +31,14 @@ Exit code: 0 nothing to mend, 3 there are findings, 1 an input could not be read
 			if err != nil {
 				return err
 			}
-			c := &checker{a: a, f: f, o: o, starttls: starttls, against: against, sarif: sarif}
+			c := &checker{a: a, f: f, o: o, starttls: starttls, against: against, sarif: sarif, clients: clients}
 			return c.run(cmd.Context(), args)
 		},
 	}
 	f.register(cmd)
 	cmd.Flags().BoolVar(&f.fetch, "fetch", false, "fetch missing intermediates from the addresses in the certificates (AIA)")
 	cmd.Flags().BoolVar(&sarif, "sarif", false, "print one SARIF 2.1.0 log, for code scanning")
+	cmd.Flags().BoolVar(&clients, "clients", false, "also say which servers and clients fail with it, and because of what")
 	cmd.Flags().StringVar(&starttls, "starttls", "", "begin TLS inside smtp, imap, pop3, ftp, xmpp, postgres, mysql or ldap")
 	cmd.Flags().StringVar(&against, "against", "", "with HOST:PORT: the file that the server is meant to send")
 	return cmd
@@ -49,7 +50,7 @@ type checker struct {
 	f                 *chainFlags
 	o                 chain.Options
 	starttls, against string
-	sarif             bool
+	sarif, clients    bool
 
 	log      []*chain.Report // only for SARIF, which is one document
 	findings bool
@@ -107,6 +108,9 @@ func (c *checker) local(ctx context.Context, path string) error {
 func (c *checker) show(r *chain.Report) error {
 	c.findings = c.findings || r.Verdict != chain.OK
 	r = r.In(c.a.lang())
+	if c.clients {
+		r.Clients = r.Outcomes()
+	}
 	switch {
 	case c.sarif:
 		c.log = append(c.log, r)
@@ -146,6 +150,14 @@ func writeReport(a *app, r *chain.Report) error {
 	}
 	if s := repairWords(a, r); s != "" {
 		fmt.Fprintf(&b, "  %s\n", s)
+	}
+	for _, o := range r.Clients {
+		verb := map[string]string{"reads": a.say("server", "服务器"), "verifies": a.say("client", "客户端")}[o.Role]
+		if o.Works {
+			fmt.Fprintf(&b, "  %s %s: %s\n", verb, o.Client, a.say("works", "正常"))
+		} else {
+			fmt.Fprintf(&b, "  %s %s: %s %s\n", verb, o.Client, a.say("fails,", "失败，"), strings.Join(o.Because, ", "))
+		}
 	}
 	_, err := io.WriteString(a.out, b.String())
 	return err
