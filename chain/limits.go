@@ -1,7 +1,5 @@
 package chain
 
-import "time"
-
 // Every bound on input from strangers, with the reason for its number.
 const (
 	// MaxFile bounds one input. The longest honest file seen is cfssl's bundle of
@@ -41,7 +39,3 @@ const (
 	// maxFindings bounds one report. A person reads ten.
 	maxFindings = 200
 )
-
-// longestGap is how far two machines' clocks may differ before we say that the
-// clock, and not the certificate, is wrong.
-const longestGap = 24 * time.Hour

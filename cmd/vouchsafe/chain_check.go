@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -24,7 +25,8 @@ root cause first, with its place. "-" is standard input.
 Exit code: 0 nothing to mend, 3 there are findings, 1 an input could not be read.`,
 		Example: `  vouchsafe chain check --name www.example.org --key key.pem fullchain.pem
   vouchsafe chain check --roots ca.pem --json *.pem
-  vouchsafe chain check www.example.org:443`,
+  vouchsafe chain check www.example.org:443 fullchain.pem
+  vouchsafe chain check --starttls smtp mail.example.org:25`,
 		Args: minArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := f.options()
@@ -40,7 +42,7 @@ Exit code: 0 nothing to mend, 3 there are findings, 1 an input could not be read
 	cmd.Flags().BoolVar(&sarif, "sarif", false, "print one SARIF 2.1.0 log, for code scanning")
 	cmd.Flags().BoolVar(&clients, "clients", false, "also say which servers and clients fail with it, and because of what")
 	cmd.Flags().StringVar(&starttls, "starttls", "", "begin TLS inside smtp, imap, pop3, ftp, xmpp, postgres, mysql or ldap")
-	cmd.Flags().StringVar(&against, "against", "", "with HOST:PORT: the file that the server is meant to send")
+	cmd.Flags().StringVar(&against, "against", "", "with HOST:PORT: the file that the server is meant to send (default: the first FILE)")
 	return cmd
 }
 
@@ -58,6 +60,10 @@ type checker struct {
 }
 
 func (c *checker) run(ctx context.Context, args []string) error {
+	// A file and a server together: the server is meant to send the file.
+	if i := slices.IndexFunc(args, func(a string) bool { return !looksRemote(a) && a != "-" }); c.against == "" && i >= 0 && slices.ContainsFunc(args, looksRemote) {
+		c.against = args[i]
+	}
 	for _, arg := range args {
 		if ctx.Err() != nil {
 			return ctx.Err()

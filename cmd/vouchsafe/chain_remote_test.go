@@ -134,4 +134,5 @@ func TestChainOverTheNetwork(t *testing.T) {
 
 	send = [][]byte{leaf.cert.Raw, mid.cert.Raw}
 	wants(vouchsafe(0, "check", "--roots", roots, "--against", fixed, addr), ": ok")
+	wants(vouchsafe(3, "check", "--json", "--roots", roots, addr, oldFile), `"code":"SERVED_DIFFERS"`)
 }

@@ -2,6 +2,7 @@ package chainnet
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -139,10 +140,10 @@ func (d *dialogue) until(mark string) error {
 			return err
 		}
 		seen = append(seen, b)
-		if b == '>' && strings.Contains(string(seen[max(0, len(seen)-200):]), mark) {
+		if b == '>' && bytes.Contains(seen[max(0, len(seen)-200):], []byte(mark)) {
 			return nil
 		}
-		if strings.HasSuffix(string(seen), "<failure") {
+		if bytes.HasSuffix(seen, []byte("<failure")) {
 			return errors.New("the server refuses")
 		}
 	}
