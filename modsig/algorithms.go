@@ -32,7 +32,7 @@ func verifyRaw(kind string, h crypto.Hash, digest, sig []byte, pub crypto.Public
 		if kind != "rsa" {
 			return fmt.Errorf("an %s signature and an RSA key", kind)
 		}
-		if rsa.VerifyPKCS1v15(pub, h, digest, sig) != nil {
+		if !verifyPKCS1v15(pub, h, digest, sig) {
 			return errSignature
 		}
 	case *ecdsa.PublicKey:
