@@ -38,14 +38,14 @@ func ReadELF(file []byte) (ELFInfo, error) {
 		return e, notELF(fmt.Sprintf("Invalid ELF header len %d", len(file)))
 	}
 	if string(file[:4]) != "\x7fELF" {
-		return e, notELF("Invalid ELF header magic: != \x7fELF")
-	}
-	if file[4] != 2 {
-		return e, notELF("not a 64-bit ELF file")
+		return e, notELF(`Invalid ELF header magic: != \x7fELF`) // escaped, as the log shows it
 	}
 	var o binary.ByteOrder = binary.LittleEndian
 	if file[5] == 2 {
 		o = binary.BigEndian
+	}
+	if typ := o.Uint16(file[16:]); typ != 1 {
+		return e, notELF(fmt.Sprintf("Invalid ELF header type: %d != 1", typ)) // ET_REL
 	}
 	n := uint64(len(file))
 	shoff, shentsize := o.Uint64(file[40:]), uint64(o.Uint16(file[58:]))

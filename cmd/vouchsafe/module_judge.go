@@ -25,8 +25,9 @@ type moduleResult struct {
 	Hash     string            `json:"hash"`
 	Findings []finding.Finding `json:"findings"`
 
-	clean bool
-	blind bool // there was no kernel to judge by
+	clean  bool
+	blind  bool // there was no kernel to judge by
+	unread bool // there was no module to judge
 }
 
 type moduleOutcome struct {
@@ -239,5 +240,5 @@ func (r *moduleResult) setSigner(signers []modsig.Signer) {
 // unreadableModule is a file that no kernel can load either.
 func unreadableModule(file string, f finding.Finding) moduleResult {
 	return moduleResult{File: file, Verdict: modsig.Malformed, Kernel: moduleOutcome{Outcome: modsig.Outcome{Mode: modsig.Off, Errno: "EINVAL"}},
-		Findings: []finding.Finding{f}}
+		Findings: []finding.Finding{f}, unread: true}
 }

@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 	"github.com/vouchsafe/vouchsafe/finding"
@@ -129,7 +131,11 @@ func (m *moduleReport) add(r moduleResult, p *progress) error {
 // text is one module for a person.
 func (r moduleResult) text(a *app) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s\n", r.File, r.Verdict)
+	name := r.File
+	if strings.ContainsFunc(name, func(c rune) bool { return !unicode.IsPrint(c) }) {
+		name = strconv.Quote(name) // a name must not move the reader's cursor
+	}
+	fmt.Fprintf(&b, "%s: %s\n", name, r.Verdict)
 	if r.Signer != nil {
 		fmt.Fprintf(&b, "  %s %s, %s", a.say("signed by", "签名者"), r.Signer, r.Hash)
 		if r.Signer.TrustedBy != "" {
@@ -137,9 +143,11 @@ func (r moduleResult) text(a *app) string {
 		}
 		b.WriteByte('\n')
 	}
-	if r.blind {
+	switch {
+	case r.unread:
+	case r.blind:
 		fmt.Fprintf(&b, "  %s\n", a.say("without the kernel's image nobody can tell whether it loads", "没有内核映像，无法判断能否加载"))
-	} else {
+	default:
 		fmt.Fprintf(&b, "  %s\n", r.Kernel.text(a))
 	}
 	for _, f := range r.Findings {
@@ -150,11 +158,10 @@ func (r moduleResult) text(a *app) string {
 
 // text says what the kernel will do.
 func (o moduleOutcome) text(a *app) string {
-	kernel := o.Release
-	if kernel == "" {
-		kernel = a.say("its kernel", "其内核")
+	head := fmt.Sprintf(a.say("kernel %s, mode %s:", "内核 %s，模式 %s："), o.Release, o.Mode)
+	if o.Release == "" {
+		head = fmt.Sprintf(a.say("any kernel, mode %s:", "任何内核，模式 %s："), o.Mode)
 	}
-	head := fmt.Sprintf(a.say("kernel %s, mode %s:", "内核 %s，模式 %s："), kernel, o.Mode)
 	switch {
 	case o.Loads && !o.Taints:
 		return head + a.say(" loads it", " 加载")

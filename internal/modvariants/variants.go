@@ -204,6 +204,8 @@ func (m *maker) oddities() {
 	m.addRaw("cms-trailing-byte", append(bytes.Clone(raw), 0))
 	m.addRaw("cms-ber-indefinite", indefinite(raw))
 	m.addRaw("cms-not-signed-data", bytes.Replace(raw, []byte("\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02"), []byte("\x2a\x86\x48\x86\xf7\x0d\x01\x07\x03"), 1))
+	m.signOver("not-elf-long", bytes.Repeat([]byte("no module "), 20), k.RSA, modsig.SignOptions{})
+	m.signOver("not-relocatable", append([]byte("\x7fELF\x01\x01\x01"), make([]byte, 200)...), k.RSA, modsig.SignOptions{})
 }
 
 func (m *maker) addRaw(name string, cms []byte) {
