@@ -53,13 +53,31 @@ func decompress(file, buf []byte, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("opening the %s stream: %v", c, err)
 	}
 	defer done()
-	out := bytes.NewBuffer(buf[:0])
-	if n, err := io.Copy(out, io.LimitReader(r, limit+1)); err != nil {
-		return nil, fmt.Errorf("decompressing %s: %v", c, err)
-	} else if n > limit {
-		return nil, fmt.Errorf("decompressing %s: %w", c, errTooLarge)
+	out, err := readAll(r, buf[:0], limit)
+	if err != nil {
+		return nil, fmt.Errorf("decompressing %s: %w", c, err)
 	}
-	return out.Bytes(), nil
+	return out, nil
+}
+
+// readAll is io.ReadAll into out, with a limit. It grows by a quarter, not
+// twofold: at the limit that is what a hostile file costs.
+func readAll(r io.Reader, out []byte, limit int64) ([]byte, error) {
+	for {
+		if len(out) == cap(out) {
+			out = append(out, 0)[:len(out)]
+		}
+		n, err := r.Read(out[len(out):cap(out)])
+		out = out[:len(out)+n]
+		switch {
+		case int64(len(out)) > limit:
+			return nil, errTooLarge
+		case err == io.EOF:
+			return out, nil
+		case err != nil:
+			return nil, err
+		}
+	}
 }
 
 // decompressor opens one stream; dict bounds its memory. done frees it.

@@ -57,7 +57,11 @@ func ReadImage(file []byte) (*Image, error) {
 		return nil, fmt.Errorf("opening the %s payload: %v", im.Compression, err)
 	}
 	defer done()
-	im.Builtin, im.Anchored, err = scanCertificates(io.LimitReader(r, maxImage))
+	limited := &io.LimitedReader{R: r, N: maxImage}
+	im.Builtin, im.Anchored, err = scanCertificates(limited)
+	if err == nil && limited.N == 0 && !im.Anchored {
+		err = errTooLarge
+	}
 	if err != nil {
 		return nil, fmt.Errorf("decompressing the %s payload: %v", im.Compression, err)
 	}

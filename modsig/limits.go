@@ -2,9 +2,9 @@ package modsig
 
 // What a stranger's bytes may cost.
 const (
-	// MaxModule bounds a module after decompression. The largest module in
-	// Debian 12 has 12 MB (amdgpu with debug data elsewhere has 60 MB).
-	MaxModule = 256 << 20
+	// MaxModule bounds a module, as stored and after decompression. The largest
+	// in Debian 12 is amdgpu with 19 MB; one with debug data has 100 MB.
+	MaxModule = 128 << 20
 	// MaxSignature bounds the CMS. The kernel's own are 262 to 681 bytes; a
 	// leaf and two intermediates with RSA-4096 keys make 6 KB.
 	MaxSignature = 1 << 20
