@@ -84,7 +84,7 @@ func runFresh(rows []*accepted) func([]Step) (Result, error) {
 func report(t *testing.T, name string, steps []Step, at int, d Difference, rows []*accepted) {
 	t.Helper()
 	if !*shrink {
-		t.Errorf("%s\n\t%s", d, steps[at])
+		t.Errorf("%s\n\t%s\n\t(%s; -shrink makes it short)", d, steps[at], name)
 		return
 	}
 	var b strings.Builder
