@@ -214,7 +214,8 @@ func (t *TPM) authorizeOne(c *call, i int) tpm2.RC {
 	return tpm2.RCSuccess
 }
 
-// policyRequired: DUP always, ADMIN when adminWithPolicy says so or the entity is an NV index (Part 1, 16.2).
+// policyRequired: DUP always, ADMIN when adminWithPolicy says so or the entity is
+// an NV index, and any role for a PCR that was given a policy (Part 1, 16.2).
 func (t *TPM) policyRequired(c *call, a *auth) bool {
 	switch a.role {
 	case tpm2.RoleDup:
@@ -225,7 +226,7 @@ func (t *TPM) policyRequired(c *call, a *auth) bool {
 		}
 		return true
 	}
-	return false
+	return a.entity.Space() == tpm2.HTPCR && t.policyOf(a.entity).alg != tpm2.AlgNull
 }
 
 // checkPassword compares a plain authValue (Part 1, 16.4).

@@ -64,6 +64,10 @@ func (t *TPM) getCapability(_ *call, in *tpm2.GetCapability, out *tpm2.GetCapabi
 		if from != 0 {
 			return tpm2.RCValue.Param(2)
 		}
+		if n == 0 {
+			out.MoreData = tpm2.Yes
+			break
+		}
 		d.AssignedPCR = t.assignedPCRs()
 	case tpm2.CapTPMProperties:
 		d.TPMProperties, out.MoreData = page(group(t.properties(), from), n, maxCapProps, func(p tpm2.TPMSTaggedProperty) uint32 { return uint32(p.Property) }, from)
