@@ -31,6 +31,8 @@ const (
 	CCZGen2Phase                 CC = 0x18D
 	CCECCEncrypt                 CC = 0x199
 	CCECCDecrypt                 CC = 0x19A
+	CCEncapsulate                CC = 0x1A7
+	CCDecapsulate                CC = 0x1A8
 	CCEncryptDecrypt             CC = 0x164
 	CCEncryptDecrypt2            CC = 0x193
 	CCHash                       CC = 0x17D
@@ -39,6 +41,8 @@ const (
 	CCStirRandom                 CC = 0x146
 	CCHMACStart                  CC = 0x15B
 	CCHashSequenceStart          CC = 0x186
+	CCSignSequenceStart          CC = 0x1AA
+	CCVerifySequenceStart        CC = 0x1A9
 	CCSequenceUpdate             CC = 0x15C
 	CCSequenceComplete           CC = 0x13E
 	CCEventSequenceComplete      CC = 0x185
@@ -52,6 +56,10 @@ const (
 	CCECEphemeral                CC = 0x18E
 	CCVerifySignature            CC = 0x177
 	CCSign                       CC = 0x15D
+	CCVerifySequenceComplete     CC = 0x1A3
+	CCVerifyDigestSignature      CC = 0x1A5
+	CCSignSequenceComplete       CC = 0x1A4
+	CCSignDigest                 CC = 0x1A6
 	CCSetCommandCodeAuditStatus  CC = 0x140
 	CCPCRExtend                  CC = 0x182
 	CCPCREvent                   CC = 0x13C
@@ -374,7 +382,7 @@ func (v *StartAuthSession) DecodeParameters(d *Decoder) {
 		return
 	}
 	d.param = 2
-	v.EncryptedSalt = d.Buf(512)
+	v.EncryptedSalt = d.Buf(1568)
 	if d.rc != 0 {
 		return
 	}
@@ -839,7 +847,7 @@ func (v *ActivateCredential) DecodeParameters(d *Decoder) {
 		return
 	}
 	d.param = 2
-	v.Secret = d.Buf(512)
+	v.Secret = d.Buf(1568)
 	if d.rc != 0 {
 		return
 	}
@@ -926,7 +934,7 @@ func (v *MakeCredentialResponse) DecodeParameters(d *Decoder) {
 		return
 	}
 	d.param = 2
-	v.Secret = d.Buf(512)
+	v.Secret = d.Buf(1568)
 	if d.rc != 0 {
 		return
 	}
@@ -1063,7 +1071,7 @@ func (v *CreateLoaded) DecodeParameters(d *Decoder) {
 		return
 	}
 	d.param = 2
-	v.InPublic = d.Buf(1024)
+	v.InPublic = d.Buf(2700)
 	if d.rc != 0 {
 		return
 	}
@@ -1185,7 +1193,7 @@ func (v *DuplicateResponse) DecodeParameters(d *Decoder) {
 		return
 	}
 	d.param = 3
-	v.OutSymSeed = d.Buf(512)
+	v.OutSymSeed = d.Buf(1568)
 	if d.rc != 0 {
 		return
 	}
@@ -1230,7 +1238,7 @@ func (v *Rewrap) DecodeParameters(d *Decoder) {
 		return
 	}
 	d.param = 3
-	v.InSymSeed = d.Buf(512)
+	v.InSymSeed = d.Buf(1568)
 	if d.rc != 0 {
 		return
 	}
@@ -1260,7 +1268,7 @@ func (v *RewrapResponse) DecodeParameters(d *Decoder) {
 		return
 	}
 	d.param = 2
-	v.OutSymSeed = d.Buf(512)
+	v.OutSymSeed = d.Buf(1568)
 	if d.rc != 0 {
 		return
 	}
@@ -1313,7 +1321,7 @@ func (v *Import) DecodeParameters(d *Decoder) {
 		return
 	}
 	d.param = 4
-	v.InSymSeed = d.Buf(512)
+	v.InSymSeed = d.Buf(1568)
 	if d.rc != 0 {
 		return
 	}
@@ -1943,6 +1951,108 @@ func (v *ECCDecryptResponse) EncodeParameters(e *Encoder) {
 	e.Buf(v.PlainText)
 }
 
+// Encapsulate is the command TPM2_Encapsulate of Part 3.
+type Encapsulate struct {
+	KeyHandle Handle // TPMI_DH_OBJECT
+}
+
+func (*Encapsulate) CommandCode() CC { return CCEncapsulate }
+
+func (v *Encapsulate) SetHandles(h []Handle) {
+	v.KeyHandle = h[0]
+}
+
+func (v *Encapsulate) AppendHandles(h []Handle) []Handle {
+	return append(h, v.KeyHandle)
+}
+
+func (v *Encapsulate) DecodeParameters(d *Decoder) {
+	d.param = 0
+}
+
+func (v *Encapsulate) EncodeParameters(e *Encoder) {
+}
+
+// EncapsulateResponse is the response to TPM2_Encapsulate.
+type EncapsulateResponse struct {
+	SharedSecret []byte
+	Ciphertext   []byte
+}
+
+func (v *EncapsulateResponse) HandleField() *Handle {
+	return nil
+}
+
+func (v *EncapsulateResponse) DecodeParameters(d *Decoder) {
+	d.param = 1
+	v.SharedSecret = d.Buf(32)
+	if d.rc != 0 {
+		return
+	}
+	d.param = 2
+	v.Ciphertext = d.Buf(1568)
+	if d.rc != 0 {
+		return
+	}
+	d.param = 0
+}
+
+func (v *EncapsulateResponse) EncodeParameters(e *Encoder) {
+	e.Buf(v.SharedSecret)
+	e.Buf(v.Ciphertext)
+}
+
+// Decapsulate is the command TPM2_Decapsulate of Part 3.
+type Decapsulate struct {
+	KeyHandle  Handle // TPMI_DH_OBJECT
+	Ciphertext []byte
+}
+
+func (*Decapsulate) CommandCode() CC { return CCDecapsulate }
+
+func (v *Decapsulate) SetHandles(h []Handle) {
+	v.KeyHandle = h[0]
+}
+
+func (v *Decapsulate) AppendHandles(h []Handle) []Handle {
+	return append(h, v.KeyHandle)
+}
+
+func (v *Decapsulate) DecodeParameters(d *Decoder) {
+	d.param = 1
+	v.Ciphertext = d.Buf(1568)
+	if d.rc != 0 {
+		return
+	}
+	d.param = 0
+}
+
+func (v *Decapsulate) EncodeParameters(e *Encoder) {
+	e.Buf(v.Ciphertext)
+}
+
+// DecapsulateResponse is the response to TPM2_Decapsulate.
+type DecapsulateResponse struct {
+	SharedSecret []byte
+}
+
+func (v *DecapsulateResponse) HandleField() *Handle {
+	return nil
+}
+
+func (v *DecapsulateResponse) DecodeParameters(d *Decoder) {
+	d.param = 1
+	v.SharedSecret = d.Buf(32)
+	if d.rc != 0 {
+		return
+	}
+	d.param = 0
+}
+
+func (v *DecapsulateResponse) EncodeParameters(e *Encoder) {
+	e.Buf(v.SharedSecret)
+}
+
 // EncryptDecrypt is the command TPM2_EncryptDecrypt of Part 3.
 type EncryptDecrypt struct {
 	KeyHandle Handle // TPMI_DH_OBJECT
@@ -2420,6 +2530,117 @@ func (v *HashSequenceStartResponse) DecodeParameters(d *Decoder) {
 }
 
 func (v *HashSequenceStartResponse) EncodeParameters(e *Encoder) {
+}
+
+// SignSequenceStart is the command TPM2_SignSequenceStart of Part 3.
+type SignSequenceStart struct {
+	KeyHandle Handle // TPMI_DH_OBJECT
+	Auth      []byte
+	Context   []byte
+}
+
+func (*SignSequenceStart) CommandCode() CC { return CCSignSequenceStart }
+
+func (v *SignSequenceStart) SetHandles(h []Handle) {
+	v.KeyHandle = h[0]
+}
+
+func (v *SignSequenceStart) AppendHandles(h []Handle) []Handle {
+	return append(h, v.KeyHandle)
+}
+
+func (v *SignSequenceStart) DecodeParameters(d *Decoder) {
+	d.param = 1
+	v.Auth = d.Buf(64)
+	if d.rc != 0 {
+		return
+	}
+	d.param = 2
+	v.Context = d.Buf(255)
+	if d.rc != 0 {
+		return
+	}
+	d.param = 0
+}
+
+func (v *SignSequenceStart) EncodeParameters(e *Encoder) {
+	e.Buf(v.Auth)
+	e.Buf(v.Context)
+}
+
+// SignSequenceStartResponse is the response to TPM2_SignSequenceStart.
+type SignSequenceStartResponse struct {
+	SequenceHandle Handle
+}
+
+func (v *SignSequenceStartResponse) HandleField() *Handle {
+	return &v.SequenceHandle
+}
+
+func (v *SignSequenceStartResponse) DecodeParameters(d *Decoder) {
+	d.param = 0
+}
+
+func (v *SignSequenceStartResponse) EncodeParameters(e *Encoder) {
+}
+
+// VerifySequenceStart is the command TPM2_VerifySequenceStart of Part 3.
+type VerifySequenceStart struct {
+	KeyHandle Handle // TPMI_DH_OBJECT
+	Auth      []byte
+	Hint      []byte
+	Context   []byte
+}
+
+func (*VerifySequenceStart) CommandCode() CC { return CCVerifySequenceStart }
+
+func (v *VerifySequenceStart) SetHandles(h []Handle) {
+	v.KeyHandle = h[0]
+}
+
+func (v *VerifySequenceStart) AppendHandles(h []Handle) []Handle {
+	return append(h, v.KeyHandle)
+}
+
+func (v *VerifySequenceStart) DecodeParameters(d *Decoder) {
+	d.param = 1
+	v.Auth = d.Buf(64)
+	if d.rc != 0 {
+		return
+	}
+	d.param = 2
+	v.Hint = d.Buf(0)
+	if d.rc != 0 {
+		return
+	}
+	d.param = 3
+	v.Context = d.Buf(255)
+	if d.rc != 0 {
+		return
+	}
+	d.param = 0
+}
+
+func (v *VerifySequenceStart) EncodeParameters(e *Encoder) {
+	e.Buf(v.Auth)
+	e.Buf(v.Hint)
+	e.Buf(v.Context)
+}
+
+// VerifySequenceStartResponse is the response to TPM2_VerifySequenceStart.
+type VerifySequenceStartResponse struct {
+	SequenceHandle Handle
+}
+
+func (v *VerifySequenceStartResponse) HandleField() *Handle {
+	return &v.SequenceHandle
+}
+
+func (v *VerifySequenceStartResponse) DecodeParameters(d *Decoder) {
+	d.param = 0
+}
+
+func (v *VerifySequenceStartResponse) EncodeParameters(e *Encoder) {
 }
 
 // SequenceUpdate is the command TPM2_SequenceUpdate of Part 3.
@@ -3272,6 +3493,242 @@ func (v *SignResponse) DecodeParameters(d *Decoder) {
 }
 
 func (v *SignResponse) EncodeParameters(e *Encoder) {
+	v.Signature.encode(e)
+}
+
+// VerifySequenceComplete is the command TPM2_VerifySequenceComplete of Part 3.
+type VerifySequenceComplete struct {
+	SequenceHandle Handle // TPMI_DH_OBJECT
+	KeyHandle      Handle // TPMI_DH_OBJECT
+	Signature      TPMTSignature
+}
+
+func (*VerifySequenceComplete) CommandCode() CC { return CCVerifySequenceComplete }
+
+func (v *VerifySequenceComplete) SetHandles(h []Handle) {
+	v.SequenceHandle = h[0]
+	v.KeyHandle = h[1]
+}
+
+func (v *VerifySequenceComplete) AppendHandles(h []Handle) []Handle {
+	return append(h, v.SequenceHandle, v.KeyHandle)
+}
+
+func (v *VerifySequenceComplete) DecodeParameters(d *Decoder) {
+	d.param = 1
+	v.Signature.decode(d, false)
+	if d.rc != 0 {
+		return
+	}
+	d.param = 0
+}
+
+func (v *VerifySequenceComplete) EncodeParameters(e *Encoder) {
+	v.Signature.encode(e)
+}
+
+// VerifySequenceCompleteResponse is the response to TPM2_VerifySequenceComplete.
+type VerifySequenceCompleteResponse struct {
+	Validation TPMTTkVerified
+}
+
+func (v *VerifySequenceCompleteResponse) HandleField() *Handle {
+	return nil
+}
+
+func (v *VerifySequenceCompleteResponse) DecodeParameters(d *Decoder) {
+	d.param = 1
+	v.Validation.decode(d, false)
+	if d.rc != 0 {
+		return
+	}
+	d.param = 0
+}
+
+func (v *VerifySequenceCompleteResponse) EncodeParameters(e *Encoder) {
+	v.Validation.encode(e)
+}
+
+// VerifyDigestSignature is the command TPM2_VerifyDigestSignature of Part 3.
+type VerifyDigestSignature struct {
+	KeyHandle Handle // TPMI_DH_OBJECT
+	Context   []byte
+	Digest    []byte
+	Signature TPMTSignature
+}
+
+func (*VerifyDigestSignature) CommandCode() CC { return CCVerifyDigestSignature }
+
+func (v *VerifyDigestSignature) SetHandles(h []Handle) {
+	v.KeyHandle = h[0]
+}
+
+func (v *VerifyDigestSignature) AppendHandles(h []Handle) []Handle {
+	return append(h, v.KeyHandle)
+}
+
+func (v *VerifyDigestSignature) DecodeParameters(d *Decoder) {
+	d.param = 1
+	v.Context = d.Buf(255)
+	if d.rc != 0 {
+		return
+	}
+	d.param = 2
+	v.Digest = d.Buf(64)
+	if d.rc != 0 {
+		return
+	}
+	d.param = 3
+	v.Signature.decode(d, false)
+	if d.rc != 0 {
+		return
+	}
+	d.param = 0
+}
+
+func (v *VerifyDigestSignature) EncodeParameters(e *Encoder) {
+	e.Buf(v.Context)
+	e.Buf(v.Digest)
+	v.Signature.encode(e)
+}
+
+// VerifyDigestSignatureResponse is the response to TPM2_VerifyDigestSignature.
+type VerifyDigestSignatureResponse struct {
+	Validation TPMTTkVerified
+}
+
+func (v *VerifyDigestSignatureResponse) HandleField() *Handle {
+	return nil
+}
+
+func (v *VerifyDigestSignatureResponse) DecodeParameters(d *Decoder) {
+	d.param = 1
+	v.Validation.decode(d, false)
+	if d.rc != 0 {
+		return
+	}
+	d.param = 0
+}
+
+func (v *VerifyDigestSignatureResponse) EncodeParameters(e *Encoder) {
+	v.Validation.encode(e)
+}
+
+// SignSequenceComplete is the command TPM2_SignSequenceComplete of Part 3.
+type SignSequenceComplete struct {
+	SequenceHandle Handle // TPMI_DH_OBJECT
+	KeyHandle      Handle // TPMI_DH_OBJECT
+	Buffer         []byte
+}
+
+func (*SignSequenceComplete) CommandCode() CC { return CCSignSequenceComplete }
+
+func (v *SignSequenceComplete) SetHandles(h []Handle) {
+	v.SequenceHandle = h[0]
+	v.KeyHandle = h[1]
+}
+
+func (v *SignSequenceComplete) AppendHandles(h []Handle) []Handle {
+	return append(h, v.SequenceHandle, v.KeyHandle)
+}
+
+func (v *SignSequenceComplete) DecodeParameters(d *Decoder) {
+	d.param = 1
+	v.Buffer = d.Buf(1024)
+	if d.rc != 0 {
+		return
+	}
+	d.param = 0
+}
+
+func (v *SignSequenceComplete) EncodeParameters(e *Encoder) {
+	e.Buf(v.Buffer)
+}
+
+// SignSequenceCompleteResponse is the response to TPM2_SignSequenceComplete.
+type SignSequenceCompleteResponse struct {
+	Signature TPMTSignature
+}
+
+func (v *SignSequenceCompleteResponse) HandleField() *Handle {
+	return nil
+}
+
+func (v *SignSequenceCompleteResponse) DecodeParameters(d *Decoder) {
+	d.param = 1
+	v.Signature.decode(d, false)
+	if d.rc != 0 {
+		return
+	}
+	d.param = 0
+}
+
+func (v *SignSequenceCompleteResponse) EncodeParameters(e *Encoder) {
+	v.Signature.encode(e)
+}
+
+// SignDigest is the command TPM2_SignDigest of Part 3.
+type SignDigest struct {
+	KeyHandle  Handle // TPMI_DH_OBJECT
+	Context    []byte
+	Digest     []byte
+	Validation TPMTTkHashCheck
+}
+
+func (*SignDigest) CommandCode() CC { return CCSignDigest }
+
+func (v *SignDigest) SetHandles(h []Handle) {
+	v.KeyHandle = h[0]
+}
+
+func (v *SignDigest) AppendHandles(h []Handle) []Handle {
+	return append(h, v.KeyHandle)
+}
+
+func (v *SignDigest) DecodeParameters(d *Decoder) {
+	d.param = 1
+	v.Context = d.Buf(255)
+	if d.rc != 0 {
+		return
+	}
+	d.param = 2
+	v.Digest = d.Buf(64)
+	if d.rc != 0 {
+		return
+	}
+	d.param = 3
+	v.Validation.decode(d, false)
+	if d.rc != 0 {
+		return
+	}
+	d.param = 0
+}
+
+func (v *SignDigest) EncodeParameters(e *Encoder) {
+	e.Buf(v.Context)
+	e.Buf(v.Digest)
+	v.Validation.encode(e)
+}
+
+// SignDigestResponse is the response to TPM2_SignDigest.
+type SignDigestResponse struct {
+	Signature TPMTSignature
+}
+
+func (v *SignDigestResponse) HandleField() *Handle {
+	return nil
+}
+
+func (v *SignDigestResponse) DecodeParameters(d *Decoder) {
+	d.param = 1
+	v.Signature.decode(d, false)
+	if d.rc != 0 {
+		return
+	}
+	d.param = 0
+}
+
+func (v *SignDigestResponse) EncodeParameters(e *Encoder) {
 	v.Signature.encode(e)
 }
 
@@ -6877,6 +7334,20 @@ var commands = []CommandInfo{
 		ResponseHandle: false, Decrypt: true, Encrypt: true,
 		NewCommand: func() Command { return new(ECCDecrypt) }, NewResponse: func() Response { return new(ECCDecryptResponse) },
 	},
+	{Code: CCEncapsulate, Name: "Encapsulate",
+		Handles: []HandleInfo{
+			{Name: "keyHandle", Type: TPMIDhObject, Null: false, Role: RoleNone},
+		},
+		ResponseHandle: false, Decrypt: false, Encrypt: true,
+		NewCommand: func() Command { return new(Encapsulate) }, NewResponse: func() Response { return new(EncapsulateResponse) },
+	},
+	{Code: CCDecapsulate, Name: "Decapsulate",
+		Handles: []HandleInfo{
+			{Name: "keyHandle", Type: TPMIDhObject, Null: false, Role: RoleUser},
+		},
+		ResponseHandle: false, Decrypt: true, Encrypt: true,
+		NewCommand: func() Command { return new(Decapsulate) }, NewResponse: func() Response { return new(DecapsulateResponse) },
+	},
 	{Code: CCEncryptDecrypt, Name: "EncryptDecrypt",
 		Handles: []HandleInfo{
 			{Name: "keyHandle", Type: TPMIDhObject, Null: false, Role: RoleUser},
@@ -6921,6 +7392,20 @@ var commands = []CommandInfo{
 	{Code: CCHashSequenceStart, Name: "HashSequenceStart",
 		ResponseHandle: true, Decrypt: true, Encrypt: false,
 		NewCommand: func() Command { return new(HashSequenceStart) }, NewResponse: func() Response { return new(HashSequenceStartResponse) },
+	},
+	{Code: CCSignSequenceStart, Name: "SignSequenceStart",
+		Handles: []HandleInfo{
+			{Name: "keyHandle", Type: TPMIDhObject, Null: false, Role: RoleNone},
+		},
+		ResponseHandle: true, Decrypt: true, Encrypt: false,
+		NewCommand: func() Command { return new(SignSequenceStart) }, NewResponse: func() Response { return new(SignSequenceStartResponse) },
+	},
+	{Code: CCVerifySequenceStart, Name: "VerifySequenceStart",
+		Handles: []HandleInfo{
+			{Name: "keyHandle", Type: TPMIDhObject, Null: false, Role: RoleNone},
+		},
+		ResponseHandle: true, Decrypt: true, Encrypt: false,
+		NewCommand: func() Command { return new(VerifySequenceStart) }, NewResponse: func() Response { return new(VerifySequenceStartResponse) },
 	},
 	{Code: CCSequenceUpdate, Name: "SequenceUpdate",
 		Handles: []HandleInfo{
@@ -7021,6 +7506,38 @@ var commands = []CommandInfo{
 		},
 		ResponseHandle: false, Decrypt: true, Encrypt: false,
 		NewCommand: func() Command { return new(Sign) }, NewResponse: func() Response { return new(SignResponse) },
+	},
+	{Code: CCVerifySequenceComplete, Name: "VerifySequenceComplete",
+		Handles: []HandleInfo{
+			{Name: "sequenceHandle", Type: TPMIDhObject, Null: false, Role: RoleUser},
+			{Name: "keyHandle", Type: TPMIDhObject, Null: false, Role: RoleNone},
+		},
+		Flushed:        true,
+		ResponseHandle: false, Decrypt: false, Encrypt: false,
+		NewCommand: func() Command { return new(VerifySequenceComplete) }, NewResponse: func() Response { return new(VerifySequenceCompleteResponse) },
+	},
+	{Code: CCVerifyDigestSignature, Name: "VerifyDigestSignature",
+		Handles: []HandleInfo{
+			{Name: "keyHandle", Type: TPMIDhObject, Null: false, Role: RoleNone},
+		},
+		ResponseHandle: false, Decrypt: true, Encrypt: false,
+		NewCommand: func() Command { return new(VerifyDigestSignature) }, NewResponse: func() Response { return new(VerifyDigestSignatureResponse) },
+	},
+	{Code: CCSignSequenceComplete, Name: "SignSequenceComplete",
+		Handles: []HandleInfo{
+			{Name: "sequenceHandle", Type: TPMIDhObject, Null: false, Role: RoleUser},
+			{Name: "keyHandle", Type: TPMIDhObject, Null: false, Role: RoleUser},
+		},
+		Flushed:        true,
+		ResponseHandle: false, Decrypt: true, Encrypt: false,
+		NewCommand: func() Command { return new(SignSequenceComplete) }, NewResponse: func() Response { return new(SignSequenceCompleteResponse) },
+	},
+	{Code: CCSignDigest, Name: "SignDigest",
+		Handles: []HandleInfo{
+			{Name: "keyHandle", Type: TPMIDhObject, Null: false, Role: RoleUser},
+		},
+		ResponseHandle: false, Decrypt: true, Encrypt: false,
+		NewCommand: func() Command { return new(SignDigest) }, NewResponse: func() Response { return new(SignDigestResponse) },
 	},
 	{Code: CCSetCommandCodeAuditStatus, Name: "SetCommandCodeAuditStatus",
 		Handles: []HandleInfo{

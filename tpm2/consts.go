@@ -37,6 +37,8 @@ const (
 	AlgCBC          AlgID = 0x0042
 	AlgCFB          AlgID = 0x0043
 	AlgECB          AlgID = 0x0044
+	AlgMLKEM        AlgID = 0x00a0
+	AlgMLDSA        AlgID = 0x00a1
 )
 
 // DigestSize is the size in octets of a digest of hash algorithm a, or 0 when a is none we know.
@@ -64,6 +66,23 @@ const (
 	ECCNISTP521 ECCCurve = 0x0005
 )
 
+// MLKEMParms is a TPMI_MLKEM_PARMS parameter set (Part 2, 11.2.6.1). ML-KEM-512 is absent.
+type MLKEMParms uint16
+
+const (
+	MLKEM768  MLKEMParms = 2
+	MLKEM1024 MLKEMParms = 3
+)
+
+// MLDSAParms is a TPMI_MLDSA_PARMS parameter set (Part 2, 11.2.7.1).
+type MLDSAParms uint16
+
+const (
+	MLDSA44 MLDSAParms = 1
+	MLDSA65 MLDSAParms = 2
+	MLDSA87 MLDSAParms = 3
+)
+
 // CC is a TPM_CC command code (Part 2, 6.5).
 type CC uint32
 
@@ -88,6 +107,8 @@ const (
 	STAuthSecret         ST = 0x8023
 	STHashCheck          ST = 0x8024
 	STAuthSigned         ST = 0x8025
+	STMessageVerified    ST = 0x8026
+	STDigestVerified     ST = 0x8027
 )
 
 // SU is a TPM_SU startup type (Part 2, 6.10).

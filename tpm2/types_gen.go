@@ -111,7 +111,7 @@ func (d *Decoder) tpmiAlgKDF(null bool) AlgID {
 func (d *Decoder) tpmiAlgSigScheme(null bool) AlgID {
 	v := AlgID(d.U16())
 	switch v {
-	case AlgRSASSA, AlgRSAPSS, AlgECDSA, AlgHMAC:
+	case AlgRSASSA, AlgRSAPSS, AlgECDSA, AlgHMAC, AlgMLDSA:
 		if d.hasAlg(v) {
 			return v
 		}
@@ -207,7 +207,7 @@ func (d *Decoder) tpmiAlgECCScheme(null bool) AlgID {
 func (d *Decoder) tpmiAlgPublic(null bool) AlgID {
 	v := AlgID(d.U16())
 	switch v {
-	case AlgRSA, AlgKeyedHash, AlgECC, AlgSymCipher:
+	case AlgRSA, AlgKeyedHash, AlgECC, AlgSymCipher, AlgMLDSA, AlgMLKEM:
 		if d.hasAlg(v) {
 			return v
 		}
@@ -249,6 +249,26 @@ func (d *Decoder) tpmiAESKeyBits(null bool) uint16 {
 		return v
 	}
 	d.fail(RCValue)
+	return v
+}
+
+func (d *Decoder) tpmiMLKEMParms(null bool) MLKEMParms {
+	v := MLKEMParms(d.U16())
+	switch v {
+	case MLKEM768, MLKEM1024:
+		return v
+	}
+	d.fail(RCParms)
+	return v
+}
+
+func (d *Decoder) tpmiMLDSAParms(null bool) MLDSAParms {
+	v := MLDSAParms(d.U16())
+	switch v {
+	case MLDSA44, MLDSA65, MLDSA87:
+		return v
+	}
+	d.fail(RCParms)
 	return v
 }
 
@@ -642,25 +662,50 @@ func (v *TPMTTkCreation) encode(e *Encoder) {
 	e.Buf(v.Digest)
 }
 
+// TPMUTkVerifiedMeta is TPMU_TK_VERIFIED_META of Part 2; the arm in use is the selector's, the others stay zero.
+type TPMUTkVerifiedMeta struct {
+	DigestVerified AlgID // STDigestVerified
+}
+
+func (v *TPMUTkVerifiedMeta) decode(d *Decoder, sel ST) {
+	switch sel {
+	case STDigestVerified:
+		v.DigestVerified = d.tpmiAlgHash(false)
+	case STVerified, STMessageVerified:
+	default:
+		d.fail(RCSelector)
+	}
+}
+
+func (v *TPMUTkVerifiedMeta) encode(e *Encoder, sel ST) {
+	switch sel {
+	case STDigestVerified:
+		e.U16(uint16(v.DigestVerified))
+	}
+}
+
 // TPMTTkVerified is TPMT_TK_VERIFIED of Part 2.
 type TPMTTkVerified struct {
 	Tag       ST
 	Hierarchy Handle
+	Metadata  TPMUTkVerifiedMeta
 	Digest    []byte
 }
 
 func (v *TPMTTkVerified) decode(d *Decoder, null bool) {
 	v.Tag = ST(d.U16())
-	if v.Tag != STVerified {
+	if v.Tag != STVerified && v.Tag != STMessageVerified && v.Tag != STDigestVerified {
 		d.fail(RCTag)
 	}
 	v.Hierarchy = d.handle(TPMIRhHierarchy, true)
+	v.Metadata.decode(d, v.Tag)
 	v.Digest = d.Buf(64)
 }
 
 func (v *TPMTTkVerified) encode(e *Encoder) {
 	e.U16(uint16(v.Tag))
 	e.U32(uint32(v.Hierarchy))
+	v.Metadata.encode(e, v.Tag)
 	e.Buf(v.Digest)
 }
 
@@ -1360,7 +1405,7 @@ func (v *TPMUSigScheme) decode(d *Decoder, sel AlgID) {
 	switch sel {
 	case AlgRSASSA, AlgRSAPSS, AlgECDSA, AlgHMAC:
 		v.Any.decode(d, false)
-	case AlgNull:
+	case AlgMLDSA, AlgNull:
 	default:
 		d.fail(RCSelector)
 	}
@@ -1593,9 +1638,10 @@ func (v *TPMSSignatureECC) encode(e *Encoder) {
 
 // TPMUSignature is TPMU_SIGNATURE of Part 2; the arm in use is the selector's, the others stay zero.
 type TPMUSignature struct {
-	RSA  TPMSSignatureRSA // AlgRSASSA, AlgRSAPSS
-	ECC  TPMSSignatureECC // AlgECDSA
-	HMAC TPMTHA           // AlgHMAC
+	RSA   TPMSSignatureRSA // AlgRSASSA, AlgRSAPSS
+	ECC   TPMSSignatureECC // AlgECDSA
+	HMAC  TPMTHA           // AlgHMAC
+	MLDSA []byte           // AlgMLDSA
 }
 
 func (v *TPMUSignature) decode(d *Decoder, sel AlgID) {
@@ -1606,6 +1652,8 @@ func (v *TPMUSignature) decode(d *Decoder, sel AlgID) {
 		v.ECC.decode(d, false)
 	case AlgHMAC:
 		v.HMAC.decode(d, false)
+	case AlgMLDSA:
+		v.MLDSA = d.Buf(4627)
 	case AlgNull:
 	default:
 		d.fail(RCSelector)
@@ -1620,6 +1668,8 @@ func (v *TPMUSignature) encode(e *Encoder, sel AlgID) {
 		v.ECC.encode(e)
 	case AlgHMAC:
 		v.HMAC.encode(e)
+	case AlgMLDSA:
+		e.Buf(v.MLDSA)
 	}
 }
 
@@ -1645,6 +1695,8 @@ type TPMUPublicID struct {
 	Sym       []byte       // AlgSymCipher
 	RSA       []byte       // AlgRSA
 	ECC       TPMSECCPoint // AlgECC
+	MLDSA     []byte       // AlgMLDSA
+	MLKEM     []byte       // AlgMLKEM
 }
 
 func (v *TPMUPublicID) decode(d *Decoder, sel AlgID) {
@@ -1657,6 +1709,10 @@ func (v *TPMUPublicID) decode(d *Decoder, sel AlgID) {
 		v.RSA = d.Buf(512)
 	case AlgECC:
 		v.ECC.decode(d, false)
+	case AlgMLDSA:
+		v.MLDSA = d.Buf(2592)
+	case AlgMLKEM:
+		v.MLKEM = d.Buf(1568)
 	default:
 		d.fail(RCSelector)
 	}
@@ -1672,6 +1728,10 @@ func (v *TPMUPublicID) encode(e *Encoder, sel AlgID) {
 		e.Buf(v.RSA)
 	case AlgECC:
 		v.ECC.encode(e)
+	case AlgMLDSA:
+		e.Buf(v.MLDSA)
+	case AlgMLKEM:
+		e.Buf(v.MLKEM)
 	}
 }
 
@@ -1745,12 +1805,46 @@ func (v *TPMSECCParms) encode(e *Encoder) {
 	v.KDF.encode(e)
 }
 
+// TPMSMLDSAParms is TPMS_MLDSA_PARMS of Part 2.
+type TPMSMLDSAParms struct {
+	ParameterSet    MLDSAParms
+	AllowExternalMu YesNo
+}
+
+func (v *TPMSMLDSAParms) decode(d *Decoder, null bool) {
+	v.ParameterSet = d.tpmiMLDSAParms(false)
+	v.AllowExternalMu = d.tpmiYesNo(false)
+}
+
+func (v *TPMSMLDSAParms) encode(e *Encoder) {
+	e.U16(uint16(v.ParameterSet))
+	e.U8(uint8(v.AllowExternalMu))
+}
+
+// TPMSMLKEMParms is TPMS_MLKEM_PARMS of Part 2.
+type TPMSMLKEMParms struct {
+	Symmetric    TPMTSymDefObject
+	ParameterSet MLKEMParms
+}
+
+func (v *TPMSMLKEMParms) decode(d *Decoder, null bool) {
+	v.Symmetric.decode(d, true)
+	v.ParameterSet = d.tpmiMLKEMParms(false)
+}
+
+func (v *TPMSMLKEMParms) encode(e *Encoder) {
+	v.Symmetric.encode(e)
+	e.U16(uint16(v.ParameterSet))
+}
+
 // TPMUPublicParms is TPMU_PUBLIC_PARMS of Part 2; the arm in use is the selector's, the others stay zero.
 type TPMUPublicParms struct {
 	KeyedHashDetail TPMSKeyedHashParms // AlgKeyedHash
 	SymDetail       TPMSSymCipherParms // AlgSymCipher
 	RSADetail       TPMSRSAParms       // AlgRSA
 	ECCDetail       TPMSECCParms       // AlgECC
+	MLDSADetail     TPMSMLDSAParms     // AlgMLDSA
+	MLKEMDetail     TPMSMLKEMParms     // AlgMLKEM
 }
 
 func (v *TPMUPublicParms) decode(d *Decoder, sel AlgID) {
@@ -1763,6 +1857,10 @@ func (v *TPMUPublicParms) decode(d *Decoder, sel AlgID) {
 		v.RSADetail.decode(d, false)
 	case AlgECC:
 		v.ECCDetail.decode(d, false)
+	case AlgMLDSA:
+		v.MLDSADetail.decode(d, false)
+	case AlgMLKEM:
+		v.MLKEMDetail.decode(d, false)
 	default:
 		d.fail(RCSelector)
 	}
@@ -1778,6 +1876,10 @@ func (v *TPMUPublicParms) encode(e *Encoder, sel AlgID) {
 		v.RSADetail.encode(e)
 	case AlgECC:
 		v.ECCDetail.encode(e)
+	case AlgMLDSA:
+		v.MLDSADetail.encode(e)
+	case AlgMLKEM:
+		v.MLKEMDetail.encode(e)
 	}
 }
 
@@ -1827,10 +1929,12 @@ func (v *TPMTPublic) encode(e *Encoder) {
 
 // TPMUSensitiveComposite is TPMU_SENSITIVE_COMPOSITE of Part 2; the arm in use is the selector's, the others stay zero.
 type TPMUSensitiveComposite struct {
-	RSA  []byte // AlgRSA
-	ECC  []byte // AlgECC
-	Bits []byte // AlgKeyedHash
-	Sym  []byte // AlgSymCipher
+	RSA   []byte // AlgRSA
+	ECC   []byte // AlgECC
+	Bits  []byte // AlgKeyedHash
+	Sym   []byte // AlgSymCipher
+	MLDSA []byte // AlgMLDSA
+	MLKEM []byte // AlgMLKEM
 }
 
 func (v *TPMUSensitiveComposite) decode(d *Decoder, sel AlgID) {
@@ -1843,6 +1947,10 @@ func (v *TPMUSensitiveComposite) decode(d *Decoder, sel AlgID) {
 		v.Bits = d.Buf(128)
 	case AlgSymCipher:
 		v.Sym = d.Buf(32)
+	case AlgMLDSA:
+		v.MLDSA = d.Buf(32)
+	case AlgMLKEM:
+		v.MLKEM = d.Buf(64)
 	default:
 		d.fail(RCSelector)
 	}
@@ -1858,6 +1966,10 @@ func (v *TPMUSensitiveComposite) encode(e *Encoder, sel AlgID) {
 		e.Buf(v.Bits)
 	case AlgSymCipher:
 		e.Buf(v.Sym)
+	case AlgMLDSA:
+		e.Buf(v.MLDSA)
+	case AlgMLKEM:
+		e.Buf(v.MLKEM)
 	}
 }
 
@@ -1999,7 +2111,7 @@ func (v *TPMSContext) decode(d *Decoder, null bool) {
 	v.Sequence = uint64(d.U64())
 	v.SavedHandle = d.handle(TPMIDhSaved, false)
 	v.Hierarchy = d.handle(TPMIRhHierarchy, true)
-	v.ContextBlob = d.Buf(2700)
+	v.ContextBlob = d.Buf(3400)
 }
 
 func (v *TPMSContext) encode(e *Encoder) {

@@ -242,8 +242,8 @@ func (t *TPM) properties() []tpm2.TPMSTaggedProperty {
 	add(tpm2.PTContextSym, uint32(tpm2.AlgAES))
 	add(tpm2.PTContextSymSize, 256)
 	add(tpm2.PTOrderlyCount, 255)
-	add(tpm2.PTMaxCommandSize, MaxCommandSize)
-	add(tpm2.PTMaxResponseSize, MaxCommandSize)
+	add(tpm2.PTMaxCommandSize, uint32(t.buffer()))
+	add(tpm2.PTMaxResponseSize, uint32(t.buffer()))
 	add(tpm2.PTMaxDigest, maxDigest)
 	add(tpm2.PTMaxObjectContext, maxObjectContext)
 	add(tpm2.PTMaxSessionContext, maxSessionContext)
@@ -259,6 +259,7 @@ func (t *TPM) properties() []tpm2.TPMSTaggedProperty {
 	add(tpm2.PTNVBufferMax, maxNVBuffer)
 	add(tpm2.PTModes, 0)
 	add(tpm2.PTMaxCapBuffer, maxCapBuffer)
+	add(tpm2.PTMLParameterSets, 0x3e) // all but ML-KEM-512 and external Mu (Part 2, 8.13)
 
 	add(tpm2.PTPermanent, t.permanentAttributes())
 	add(tpm2.PTStartupClear, t.startupClearAttributes())

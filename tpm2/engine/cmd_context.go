@@ -8,9 +8,9 @@ import (
 	"github.com/vouchsafe/vouchsafe/tpm2/internal/crypt"
 )
 
-// The largest contexts there can be: an RSA-3072 key with everything, a policy session.
+// The largest contexts there can be: an ML-DSA-87 key with everything, a policy session.
 const (
-	maxObjectContext  = 2600
+	maxObjectContext  = 3200
 	maxSessionContext = 800
 )
 

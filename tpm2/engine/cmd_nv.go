@@ -366,10 +366,7 @@ func (t *TPM) nvCertify(_ *call, in *tpm2.NVCertify, out *tpm2.NVCertifyResponse
 	}
 	a := tpm2.TPMSAttest{Type: tpm2.STAttestNV}
 	if in.Size == 0 && in.Offset == 0 {
-		alg := scheme.Details.Any.HashAlg
-		if key == nil {
-			alg = tpm2.AlgSHA256
-		}
+		alg := schemeHash(key, &scheme)
 		a.Type = tpm2.STAttestNVDigest
 		a.Attested.NVDigest = tpm2.TPMSNVDigestCertifyInfo{IndexName: x.name(), NVDigest: crypt.Digest(alg, x.data)}
 	} else {

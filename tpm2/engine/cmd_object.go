@@ -161,7 +161,7 @@ func seedWrap(key *object, seed, name []byte) outer {
 }
 
 func isAsymmetricStorage(o *object) bool {
-	return o.isStorage() && (o.pub.Type == tpm2.AlgRSA || o.pub.Type == tpm2.AlgECC)
+	return o.isStorage() && (o.pub.Type == tpm2.AlgRSA || o.pub.Type == tpm2.AlgECC || o.pub.Type == tpm2.AlgMLKEM)
 }
 
 // makeCredential is TPM2_MakeCredential (Part 3, 12.6).
@@ -244,7 +244,7 @@ func (t *TPM) createLoaded(c *call, in *tpm2.CreateLoaded, out *tpm2.CreateLoade
 	ordinary := false
 	switch {
 	case derive:
-		if pub.Type == tpm2.AlgRSA {
+		if pub.Type == tpm2.AlgRSA || pub.Type == tpm2.AlgMLDSA || pub.Type == tpm2.AlgMLKEM {
 			return tpm2.RCType.Param(2)
 		}
 		if pub.ObjectAttributes.Has(tpm2.SensitiveDataOrigin) {

@@ -71,9 +71,15 @@ func (t *TPM) policyAuthorize(_ *call, in *tpm2.PolicyAuthorize, _ *tpm2.PolicyA
 		if !bytes.Equal(s.policy.digest, in.ApprovedPolicy) {
 			return tpm2.RCValue.Param(1)
 		}
+		switch in.CheckTicket.Tag { // the digest in the ticket goes by the command that made it (Part 3, 23.16.2)
+		case tpm2.STMessageVerified:
+			alg = ticketHash
+		case tpm2.STDigestVerified:
+			alg = in.CheckTicket.Metadata.DigestVerified
+		}
 		aHash := crypt.Digest(alg, in.ApprovedPolicy, in.PolicyRef)
 		h := in.CheckTicket.Hierarchy
-		if h == tpm2.RHNull || !bytesEqual(t.ticket(tpm2.STVerified, h, aHash, in.KeySign), in.CheckTicket.Digest) {
+		if h == tpm2.RHNull || !bytesEqual(t.ticket(in.CheckTicket.Tag, h, aHash, in.KeySign, metadata(&in.CheckTicket)), in.CheckTicket.Digest) {
 			return tpm2.RCValue.Param(4)
 		}
 	}

@@ -21,6 +21,11 @@ type sequence struct {
 	states [][]byte // of sums, while the sequence is in a blob
 	fed    bool     // the first block was hashed …
 	unsafe bool     // … and it began with TPM_GENERATED_VALUE, or was too short to tell
+
+	// Of a sequence that ends in a signature (cmd_signsequence.go).
+	keyName []byte
+	context []byte
+	message []byte // to verify with ML-DSA, which wants it whole
 }
 
 type seqKind uint8
@@ -29,6 +34,8 @@ const (
 	seqHash seqKind = iota
 	seqHMAC
 	seqEvent
+	seqSign
+	seqVerify
 )
 
 func walkSequence(c *coder, s *sequence) {
@@ -40,6 +47,9 @@ func walkSequence(c *coder, s *sequence) {
 	list(c, &s.states, 8, func(c *coder, b *[]byte) { c.bytes(b, 512) })
 	c.flag(&s.fed)
 	c.flag(&s.unsafe)
+	c.bytes(&s.keyName, 66)
+	c.bytes(&s.context, 255)
+	c.bytes(&s.message, maxMessage)
 }
 
 // save puts the digest states where walkSequence finds them.
@@ -57,15 +67,18 @@ func (s *sequence) save() error {
 
 // restore makes the digests from their states.
 func (s *sequence) restore() error {
+	if want := map[seqKind]int{seqHash: 1, seqHMAC: 1, seqEvent: len(s.algs), seqSign: 1, seqVerify: 2}[s.kind]; len(s.algs) != want || s.kind > seqVerify {
+		return fmt.Errorf("%w: a sequence of kind %d over %d hashes", ErrState, s.kind, len(s.algs))
+	}
 	if len(s.states) != len(s.algs) {
 		return fmt.Errorf("%w: a sequence with %d states for %d hashes", ErrState, len(s.states), len(s.algs))
 	}
 	s.sums = make([]hash.Hash, len(s.algs))
 	for i, a := range s.algs {
-		if crypt.Hash(a) == 0 {
+		if crypt.Hash(a) == 0 && a != tpm2.AlgMLDSA {
 			return fmt.Errorf("%w: a sequence of an unknown hash", ErrState)
 		}
-		s.sums[i] = crypt.New(a)
+		s.sums[i] = newSum(a)
 		if err := s.sums[i].(encoding.BinaryUnmarshaler).UnmarshalBinary(s.states[i]); err != nil {
 			return fmt.Errorf("%w: restoring a hash sequence: %v", ErrState, err)
 		}
@@ -80,7 +93,7 @@ func newSequence(kind seqKind, auth []byte, algs ...tpm2.AlgID) *sequence {
 		s.alg = algs[0]
 	}
 	for _, a := range algs {
-		s.sums = append(s.sums, crypt.New(a))
+		s.sums = append(s.sums, newSum(a))
 	}
 	return s
 }
@@ -94,7 +107,12 @@ func (s *sequence) feed(b []byte) {
 	for _, h := range s.sums {
 		h.Write(b)
 	}
+	if s.keepsMessage() {
+		s.message = append(s.message, b...)
+	}
 }
+
+func (s *sequence) keepsMessage() bool { return s.kind == seqVerify && s.alg == tpm2.AlgMLDSA }
 
 // hmacPad is the key of an HMAC combined with a pad octet, a block long (FIPS 198-1).
 func hmacPad(alg tpm2.AlgID, key []byte, pad byte) []byte {
@@ -112,7 +130,7 @@ func hmacPad(alg tpm2.AlgID, key []byte, pad byte) []byte {
 // sum is the result; the sequence is not to be used after it.
 func (s *sequence) sum() []byte {
 	d := s.sums[0].Sum(nil)
-	if s.kind == seqHMAC {
+	if s.key != nil {
 		d = crypt.Digest(s.alg, s.key, d) // key is padded for the outer hash
 	}
 	return d
@@ -160,6 +178,9 @@ func (t *TPM) sequenceUpdate(_ *call, in *tpm2.SequenceUpdate, _ *tpm2.SequenceU
 	if o.seq == nil {
 		return tpm2.RCMode.Handle(1)
 	}
+	if o.seq.keepsMessage() && len(o.seq.message)+len(in.Buffer) > maxMessage {
+		return tpm2.RCMemory
+	}
 	o.seq.feed(in.Buffer)
 	return tpm2.RCSuccess
 }
@@ -168,7 +189,7 @@ func (t *TPM) sequenceUpdate(_ *call, in *tpm2.SequenceUpdate, _ *tpm2.SequenceU
 func (t *TPM) sequenceComplete(c *call, in *tpm2.SequenceComplete, out *tpm2.SequenceCompleteResponse) tpm2.RC {
 	o := t.object(in.SequenceHandle)
 	switch {
-	case o.seq == nil || o.seq.kind == seqEvent:
+	case o.seq == nil || o.seq.kind >= seqEvent:
 		return tpm2.RCMode.Handle(1)
 	case !t.hierarchyEnabled(in.Hierarchy):
 		return tpm2.RCHierarchy.Param(2)

@@ -23,7 +23,7 @@ func (t *TPM) startAuthSession(_ *call, in *tpm2.StartAuthSession, out *tpm2.Sta
 	} else {
 		key := t.object(in.TPMKey)
 		switch {
-		case key.pub.Type != tpm2.AlgRSA && key.pub.Type != tpm2.AlgECC:
+		case key.pub.Type != tpm2.AlgRSA && key.pub.Type != tpm2.AlgECC && key.pub.Type != tpm2.AlgMLKEM:
 			return tpm2.RCKey.Handle(1)
 		case key.sens == nil:
 			return tpm2.RCHandle.Handle(1)

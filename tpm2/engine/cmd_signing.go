@@ -22,6 +22,8 @@ func signScheme(o *object, in *tpm2.TPMTSigScheme) (tpm2.TPMTSigScheme, tpm2.RC)
 	case tpm2.AlgKeyedHash:
 		s := o.pub.Parameters.KeyedHashDetail.Scheme
 		own.Scheme, own.Details.Any = s.Scheme, s.Details.HMAC
+	case tpm2.AlgMLDSA: // the key is the scheme
+		own.Scheme = tpm2.AlgMLDSA
 	default:
 		return own, tpm2.RCScheme
 	}
@@ -69,14 +71,7 @@ func (t *TPM) verifySignature(_ *call, in *tpm2.VerifySignature, out *tpm2.Verif
 	default:
 		return rc.Param(2)
 	}
-	h := o.hierarchy
-	if o.pub.NameAlg == tpm2.AlgNull { // without a Name there is nothing to vouch for
-		h = tpm2.RHNull
-	}
-	out.Validation = tpm2.TPMTTkVerified{Tag: tpm2.STVerified, Hierarchy: h}
-	if h != tpm2.RHNull {
-		out.Validation.Digest = t.ticket(tpm2.STVerified, h, in.Digest, o.name)
-	}
+	out.Validation = t.verified(tpm2.STVerified, o, in.Digest, 0)
 	return tpm2.RCSuccess
 }
 
@@ -94,6 +89,9 @@ func (t *TPM) sign(_ *call, in *tpm2.Sign, out *tpm2.SignResponse) tpm2.RC {
 	scheme, rc := signScheme(o, &in.InScheme)
 	if rc != tpm2.RCSuccess {
 		return rc.Param(2)
+	}
+	if scheme.Scheme == tpm2.AlgMLDSA { // it signs messages: a sequence does that (Part 3, 20.1)
+		return tpm2.RCScheme.Param(2)
 	}
 	alg := scheme.Details.Any.HashAlg
 	// A restricted key signs only what this TPM has hashed and found not to look
@@ -156,7 +154,7 @@ func (t *TPM) attest(o *object, scheme *tpm2.TPMTSigScheme, a *tpm2.TPMSAttest, 
 	}
 	blob = tpm2.Marshal(a)
 	if o != nil {
-		sig, rc = o.signDigest(scheme, crypt.Digest(scheme.Details.Any.HashAlg, blob))
+		sig, rc = o.signStructure(scheme, blob)
 	}
 	return blob, sig, rc
 }

@@ -238,7 +238,7 @@ func (t *TPM) certifyX509(_ *call, in *tpm2.CertifyX509, out *tpm2.CertifyX509Re
 		if rc := addSignatureAlgorithm(&alg, &scheme); rc != tpm2.RCSuccess {
 			return rc.Param(2)
 		}
-	} else if scheme.Scheme == tpm2.AlgHMAC {
+	} else if scheme.Scheme == tpm2.AlgHMAC || scheme.Scheme == tpm2.AlgMLDSA {
 		return tpm2.RCScheme.Param(2)
 	}
 	addPublicKey(&spki, &o.pub)

@@ -28,6 +28,7 @@ func init() {
 		// 14 asymmetric primitives
 		on((*TPM).rsaEncrypt), on((*TPM).rsaDecrypt), on((*TPM).ecdhKeyGen), on((*TPM).ecdhZGen), on((*TPM).eccParameters),
 		on((*TPM).zGen2Phase), on((*TPM).eccEncrypt), on((*TPM).eccDecrypt), on((*TPM).ecEphemeral),
+		on((*TPM).encapsulate), on((*TPM).decapsulate),
 		// 15 symmetric primitives
 		on((*TPM).encryptDecrypt), on((*TPM).encryptDecrypt2), on((*TPM).hashCommand), on((*TPM).hmac),
 		// 16 random numbers
@@ -39,7 +40,8 @@ func init() {
 		on((*TPM).certify), on((*TPM).certifyCreation), on((*TPM).quote),
 		on((*TPM).getSessionAuditDigest), on((*TPM).getCommandAuditDigest), on((*TPM).getTime), on((*TPM).certifyX509),
 		// 20 signing
-		on((*TPM).verifySignature), on((*TPM).sign),
+		on((*TPM).verifySignature), on((*TPM).sign), on((*TPM).signSequenceStart), on((*TPM).signSequenceComplete), on((*TPM).verifySequenceStart),
+		on((*TPM).verifySequenceComplete), on((*TPM).verifyDigestSignature), on((*TPM).signDigestCommand),
 		// 21 command audit
 		on((*TPM).setCommandCodeAuditStatus),
 		// 22 integrity collection (PCR)

@@ -42,6 +42,10 @@ func generate(pub *tpm2.TPMTPublic, from deriver, ordinary bool, auth, data []by
 		}
 		s.Sensitive.ECC = d
 		pub.Unique = tpm2.TPMUPublicID{ECC: pointOf(k.PublicKey().Bytes())}
+	case tpm2.AlgMLDSA, tpm2.AlgMLKEM:
+		if rc := generatePQ(pub, s, from); rc != tpm2.RCSuccess {
+			return nil, rc
+		}
 	case tpm2.AlgSymCipher:
 		n := int(pub.Parameters.SymDetail.Sym.KeyBits.AES) / 8
 		switch {

@@ -35,6 +35,7 @@ type Config struct {
 	Entropy io.Reader            // nil: the operating system's generator
 	Clock   func() time.Duration // monotonic time from any origin; nil: the runtime's
 	Store   Store                // nil: state is kept in memory only
+	Buffer  int                  // the largest command and response, up to MaxLargeSize; 0: MaxCommandSize
 }
 
 // TPM is one TPM. Its methods may be called from several goroutines; it does

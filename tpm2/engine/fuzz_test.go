@@ -37,6 +37,8 @@ func seeds() (out [][]byte) {
 			Symmetric: tpm2.TPMTSymDef{Algorithm: tpm2.AlgXOR, KeyBits: tpm2.TPMUSymKeyBits{XOR: tpm2.AlgSHA256}}, AuthHash: tpm2.AlgSHA256}),
 		marshal(&tpm2.NVDefineSpace{AuthHandle: tpm2.RHOwner, PublicInfo: tpm2.TPMSNVPublic{NVIndex: 0x1500001, NameAlg: tpm2.AlgSHA256,
 			Attributes: tpm2.NVAuthRead | tpm2.NVAuthWrite, DataSize: 32}}),
+		marshal(&tpm2.CreatePrimary{PrimaryHandle: tpm2.RHOwner, InPublic: mldsaSigning(tpm2.MLDSA44)}),
+		marshal(&tpm2.CreatePrimary{PrimaryHandle: tpm2.RHOwner, InPublic: mlkemStorage(tpm2.MLKEM768)}),
 		withSession(&tpm2.Unseal{ItemHandle: tpm2.TransientFirst}, tpm2.PolicySessionFirst))
 	return out
 }

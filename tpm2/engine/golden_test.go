@@ -34,7 +34,17 @@ func goldenTemplates() map[string]tpm2.TPMTPublic {
 			Details: tpm2.TPMUSchemeKeyedHash{HMAC: tpm2.TPMSSchemeHash{HashAlg: tpm2.AlgSHA256}}}}}}
 	rsa3072 := rsaStorage()
 	rsa3072.Parameters.RSADetail.KeyBits = 3072
+	mldsa := func(set tpm2.MLDSAParms) tpm2.TPMTPublic {
+		return tpm2.TPMTPublic{Type: tpm2.AlgMLDSA, NameAlg: tpm2.AlgSHA256, ObjectAttributes: signAttributes,
+			Parameters: tpm2.TPMUPublicParms{MLDSADetail: tpm2.TPMSMLDSAParms{ParameterSet: set}}}
+	}
+	mlkem := func(set tpm2.MLKEMParms) tpm2.TPMTPublic {
+		return tpm2.TPMTPublic{Type: tpm2.AlgMLKEM, NameAlg: tpm2.AlgSHA256, ObjectAttributes: storageAttributes,
+			Parameters: tpm2.TPMUPublicParms{MLKEMDetail: tpm2.TPMSMLKEMParms{Symmetric: aes128, ParameterSet: set}}}
+	}
 	return map[string]tpm2.TPMTPublic{
+		"sign-mldsa-44": mldsa(tpm2.MLDSA44), "sign-mldsa-65": mldsa(tpm2.MLDSA65), "sign-mldsa-87": mldsa(tpm2.MLDSA87),
+		"srk-mlkem-768": mlkem(tpm2.MLKEM768), "srk-mlkem-1024": mlkem(tpm2.MLKEM1024),
 		"srk-ecc-p256": eccStorage(), "srk-ecc-p384": p384, "srk-ecc-p256-unique": unique, "srk-rsa-2048": rsaStorage(), "srk-rsa-3072": rsa3072,
 		"sign-ecc-p521": eccSigning(tpm2.ECCNISTP521, tpm2.AlgSHA512), "symmetric-aes128": sym, "hmac-sha256": hmac,
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"crypto"
 	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -9,6 +10,7 @@ import (
 	"crypto/subtle"
 	"math/big"
 
+	"filippo.io/mldsa"
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
 
@@ -20,6 +22,8 @@ import (
 type keyCache struct {
 	rsa   *rsa.PrivateKey
 	ecdsa *ecdsa.PrivateKey
+	mlkem crypto.Decapsulator
+	mldsa *mldsa.PrivateKey
 }
 
 const rsaExponent = 65537
@@ -248,7 +252,7 @@ func (o *object) verify(sig *tpm2.TPMTSignature, digest []byte) tpm2.RC {
 }
 
 // decryptSecret recovers a secret that was encrypted to the object: a session's
-// salt, a duplicate's or a credential's seed (Part 1, 43.10 and 44.7).
+// salt, a duplicate's or a credential's seed (Part 1, 43.10, 44.7 and 47.4).
 func (o *object) decryptSecret(label string, blob []byte) ([]byte, tpm2.RC) {
 	alg := o.pub.NameAlg
 	switch o.pub.Type {
@@ -285,6 +289,9 @@ func (o *object) decryptSecret(label string, blob []byte) ([]byte, tpm2.RC) {
 		own := pointOf(k.PublicKey().Bytes())
 		return crypt.KDFe(alg, z, label, pointOf(eph.Bytes()).X, own.X, 8*alg.DigestSize()), tpm2.RCSuccess
 	}
+	if o.pub.Type == tpm2.AlgMLKEM {
+		return o.decapsulateLabeled(label, blob)
+	}
 	return nil, tpm2.RCKey
 }
 
@@ -316,6 +323,9 @@ func (t *TPM) encryptSecret(o *object, label string) (secret, blob []byte, rc tp
 		p := pointOf(eph.PublicKey().Bytes())
 		secret = crypt.KDFe(alg, z, label, p.X, pointOf(pub.Bytes()).X, 8*alg.DigestSize())
 		return secret, tpm2.Marshal(&p), tpm2.RCSuccess
+	}
+	if o.pub.Type == tpm2.AlgMLKEM {
+		return o.encapsulateLabeled(label)
 	}
 	return nil, nil, tpm2.RCKey
 }

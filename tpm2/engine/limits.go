@@ -5,7 +5,8 @@ import "github.com/vouchsafe/vouchsafe/tpm2"
 // The limits of this TPM, each with its reason.
 const (
 	MaxCommandSize = 4096           // what swtpm and every driver use; QEMU's CRB offers 3968
-	MinBufferSize  = 2808           // the least a CRB buffer can be: the largest object context must fit
+	MaxLargeSize   = 8192           // for a client that can take more: an ML-DSA-87 signature has 4627 octets
+	MinBufferSize  = 2808           // the least a CRB buffer can be: the largest object context must fit, but for ML-KEM and ML-DSA keys
 	MaxBufferSize  = MaxCommandSize // the most that SET_BUFFERSIZE may ask for
 
 	maxTransient  = 16 // tools without a resource manager leave objects behind: more than the usual 3
@@ -20,6 +21,8 @@ const (
 	maxNVBytes   = 64 << 10 // data of all indexes together: bounds what a guest can make the host store
 	maxDigest    = 64       // SHA-512
 	maxSymData   = 128      // MAX_SYM_DATA: what can be sealed
+
+	maxMessage = 8 << 10 // what is kept of a message to verify with ML-DSA: 16 of them still fit into a state
 
 	clockUpdate = 1 << 20 // ms between updates of the stored clock (17.5 minutes): few writes on an idle guest
 )
@@ -75,6 +78,8 @@ var algorithms = map[tpm2.AlgID]tpm2.AlgAttributes{
 	tpm2.AlgCBC:          tpm2.AlgAttrSymmetric | tpm2.AlgAttrEncrypting,
 	tpm2.AlgCFB:          tpm2.AlgAttrSymmetric | tpm2.AlgAttrEncrypting,
 	tpm2.AlgECB:          tpm2.AlgAttrSymmetric | tpm2.AlgAttrEncrypting,
+	tpm2.AlgMLKEM:        tpm2.AlgAttrAsymmetric | tpm2.AlgAttrObject,
+	tpm2.AlgMLDSA:        tpm2.AlgAttrAsymmetric | tpm2.AlgAttrObject | tpm2.AlgAttrSigning,
 }
 
 // The RSA and AES key sizes that are implemented, in bits.

@@ -71,6 +71,8 @@ func (o *object) symmetric() tpm2.TPMTSymDefObject {
 		return o.pub.Parameters.RSADetail.Symmetric
 	case tpm2.AlgECC:
 		return o.pub.Parameters.ECCDetail.Symmetric
+	case tpm2.AlgMLKEM:
+		return o.pub.Parameters.MLKEMDetail.Symmetric
 	case tpm2.AlgSymCipher:
 		return o.pub.Parameters.SymDetail.Sym
 	}
@@ -189,7 +191,7 @@ func qualify(o *object, parentQN []byte) []byte {
 func clonePublic(p *tpm2.TPMTPublic) tpm2.TPMTPublic {
 	c := *p
 	u := &c.Unique
-	for _, b := range []*[]byte{&c.AuthPolicy, &u.KeyedHash, &u.Sym, &u.RSA, &u.ECC.X, &u.ECC.Y} {
+	for _, b := range []*[]byte{&c.AuthPolicy, &u.KeyedHash, &u.Sym, &u.RSA, &u.ECC.X, &u.ECC.Y, &u.MLDSA, &u.MLKEM} {
 		*b = bytes.Clone(*b)
 	}
 	return c
@@ -201,7 +203,7 @@ func cloneSensitive(s *tpm2.TPMTSensitive) *tpm2.TPMTSensitive {
 	}
 	c := *s
 	u := &c.Sensitive
-	for _, b := range []*[]byte{&c.AuthValue, &c.SeedValue, &u.RSA, &u.ECC, &u.Bits, &u.Sym} {
+	for _, b := range []*[]byte{&c.AuthValue, &c.SeedValue, &u.RSA, &u.ECC, &u.Bits, &u.Sym, &u.MLDSA, &u.MLKEM} {
 		*b = bytes.Clone(*b)
 	}
 	return &c

@@ -73,7 +73,7 @@ func (t *TPM) execute(c *call, cmd []byte) tpm2.RC {
 		return tpm2.RCCommandSize
 	case tag != tpm2.STSessions && tag != tpm2.STNoSessions:
 		return tpm2.RCBadTag
-	case uint64(size) != uint64(len(cmd)) || size > MaxCommandSize:
+	case uint64(size) != uint64(len(cmd)) || int(size) > t.buffer():
 		return tpm2.RCCommandSize
 	}
 	run, ok := commands[code]
@@ -138,6 +138,9 @@ func (t *TPM) respond(c *call, tag tpm2.ST, out tpm2.Response) tpm2.RC {
 	}
 	params := len(e.Out())
 	out.EncodeParameters(e)
+	if len(e.Out())-start+len(c.auths)*maxAuthResponse > t.buffer() { // nothing of the sessions has changed yet
+		return tpm2.RCSize
+	}
 	if tag == tpm2.STSessions {
 		binary.BigEndian.PutUint32(e.Out()[sized:], uint32(len(e.Out())-params))
 		t.respondSessions(c, params)
@@ -178,3 +181,18 @@ func rpHash(alg tpm2.AlgID, cc tpm2.CC, params []byte) []byte {
 	binary.BigEndian.PutUint32(pre[4:], uint32(cc))
 	return crypt.Digest(alg, pre[:], params)
 }
+
+// maxAuthResponse is the most that a session takes in a response: nonce, attributes, HMAC.
+const maxAuthResponse = 2 + maxDigest + 1 + 2 + maxDigest
+
+// buffer is the largest command and response.
+func (t *TPM) buffer() int {
+	if t.cfg.Buffer == 0 {
+		return MaxCommandSize
+	}
+	return min(t.cfg.Buffer, MaxLargeSize)
+}
+
+// tooLarge reports whether a response with a part of n octets cannot be given,
+// for commands that ask before they have done what cannot be undone.
+func (t *TPM) tooLarge(n int) bool { return n+headerSize+maxAuths*maxAuthResponse > t.buffer() }

@@ -23,6 +23,12 @@ func checkParameters(typ tpm2.AlgID, p *tpm2.TPMUPublicParms) tpm2.RC {
 		case p.RSADetail.Exponent != 0 && p.RSADetail.Exponent != rsaExponent:
 			return tpm2.RCRange
 		}
+	case tpm2.AlgMLDSA:
+		if p.MLDSADetail.AllowExternalMu == tpm2.Yes { // Go has no verification of it (Part 2, 12.2.3.6)
+			return tpm2.RCExtMu
+		}
+	case tpm2.AlgMLKEM:
+		return symmetric(&p.MLKEMDetail.Symmetric)
 	case tpm2.AlgECC:
 		if rc := symmetric(&p.ECCDetail.Symmetric); rc != tpm2.RCSuccess {
 			return rc
@@ -39,7 +45,7 @@ func checkParameters(typ tpm2.AlgID, p *tpm2.TPMUPublicParms) tpm2.RC {
 // data the caller supplies.
 func checkCreation(pub *tpm2.TPMTPublic, parent *object, given int) tpm2.RC {
 	a := pub.ObjectAttributes
-	asymmetric := pub.Type == tpm2.AlgRSA || pub.Type == tpm2.AlgECC
+	asymmetric := pub.Type != tpm2.AlgKeyedHash && pub.Type != tpm2.AlgSymCipher
 	switch origin := a.Has(tpm2.SensitiveDataOrigin); {
 	case asymmetric && parent == nil: // data only makes it another key (Part 1, 24.3.3)
 		if !origin {
@@ -112,6 +118,8 @@ func checkSchemes(pub *tpm2.TPMTPublic, parent *object) tpm2.RC {
 			return checkStorage(pub, sym, parent)
 		}
 		return tpm2.RCSuccess
+	case tpm2.AlgMLDSA, tpm2.AlgMLKEM:
+		return checkSchemesPQ(pub, parent)
 	case tpm2.AlgKeyedHash:
 		return checkKeyedHash(pub, sign, decrypt, restricted)
 	}
@@ -227,6 +235,8 @@ func checkBinding(o *object) tpm2.RC {
 		if !equalPadded(p.X, o.pub.Unique.ECC.X) || !equalPadded(p.Y, o.pub.Unique.ECC.Y) {
 			return tpm2.RCBinding
 		}
+	case tpm2.AlgMLDSA, tpm2.AlgMLKEM:
+		return checkBindingPQ(o)
 	case tpm2.AlgSymCipher:
 		if len(s.Sensitive.Sym) != int(o.pub.Parameters.SymDetail.Sym.KeyBits.AES)/8 {
 			return tpm2.RCKeySize
@@ -259,6 +269,12 @@ func checkPublicKey(pub *tpm2.TPMTPublic) tpm2.RC {
 		}
 	case tpm2.AlgECC:
 		_, rc := ecPoint(pub.Parameters.ECCDetail.CurveID, &pub.Unique.ECC)
+		return rc
+	case tpm2.AlgMLDSA:
+		_, rc := mldsaPublic(pub)
+		return rc
+	case tpm2.AlgMLKEM:
+		_, rc := mlkemPublic(pub)
 		return rc
 	default:
 		if n := len(uniqueOf(pub)); n != 0 && pub.NameAlg != tpm2.AlgNull && n != pub.NameAlg.DigestSize() {

@@ -233,7 +233,7 @@ func readerOf(g string) string {
 	switch g {
 	case "uint8", "YesNo", "SE", "ClockAdjust", "HandleSpace":
 		return "U8"
-	case "uint16", "AlgID", "ST", "ECCCurve", "SU", "EO":
+	case "uint16", "AlgID", "ST", "ECCCurve", "SU", "EO", "MLKEMParms", "MLDSAParms":
 		return "U16"
 	case "uint64":
 		return "U64"
