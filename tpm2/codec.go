@@ -12,6 +12,9 @@ type Decoder struct {
 
 	algs   func(AlgID) bool
 	curves func(ECCCurve) bool
+
+	mem   bool // keep the memory of lists
+	lists lists
 }
 
 // NewDecoder returns a Decoder over b, which it aliases.
@@ -24,6 +27,26 @@ func (d *Decoder) Reset(b []byte) { d.buf, d.rc, d.param = b, 0, 0 }
 // has; without it all that this package knows are let through.
 func (d *Decoder) Implements(algs func(AlgID) bool, curves func(ECCCurve) bool) {
 	d.algs, d.curves = algs, curves
+}
+
+// KeepMemory makes d use the memory of the lists it decodes again after each
+// [Decoder.Reset], so that a device decodes its commonest commands without
+// allocating. What was decoded before a Reset must not be used after it. The
+// same list type twice in one structure is not foreseen: no command has that.
+func (d *Decoder) KeepMemory() { d.mem = true }
+
+// reuse makes a list of n elements, from kept memory when there is enough of it.
+func reuse[T any](keep bool, mem *[]T, n int) []T {
+	if keep && n <= cap(*mem) {
+		v := (*mem)[:n]
+		clear(v)
+		return v
+	}
+	v := make([]T, n)
+	if keep {
+		*mem = v
+	}
+	return v
 }
 
 func (d *Decoder) hasAlg(a AlgID) bool      { return d.algs == nil || d.algs(a) }

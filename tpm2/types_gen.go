@@ -459,7 +459,7 @@ func (d *Decoder) tpmlDigestValues() []TPMTHA {
 	if n == 0 {
 		return nil
 	}
-	v := make([]TPMTHA, n)
+	v := reuse(d.mem, &d.lists.tpmlDigestValues, n)
 	for i := range v {
 		v[i].decode(d, false)
 		if d.rc != 0 {
@@ -481,7 +481,7 @@ func (d *Decoder) tpmlPCRSelection() []TPMSPCRSelection {
 	if n == 0 {
 		return nil
 	}
-	v := make([]TPMSPCRSelection, n)
+	v := reuse(d.mem, &d.lists.tpmlPCRSelection, n)
 	for i := range v {
 		v[i].decode(d, false)
 		if d.rc != 0 {
@@ -2150,6 +2150,12 @@ func (v *TPMSCreationData) encode(e *Encoder) {
 	e.Buf(v.ParentName)
 	e.Buf(v.ParentQualifiedName)
 	e.Buf(v.OutsideInfo)
+}
+
+// lists are those whose memory a Decoder can keep, see [Decoder.KeepMemory].
+type lists struct {
+	tpmlDigestValues []TPMTHA
+	tpmlPCRSelection []TPMSPCRSelection
 }
 
 // The interface types over handles; [HandleType.Allows] says which handles each takes.

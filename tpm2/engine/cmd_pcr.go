@@ -46,15 +46,26 @@ func (t *TPM) pcrEvent(c *call, in *tpm2.PCREvent, out *tpm2.PCREventResponse) t
 	return tpm2.RCSuccess
 }
 
+// pcrReading is memory for one TPM2_PCR_Read.
+type pcrReading struct {
+	values  [maxPCRValues][]byte
+	selects [16 * (tpm2.PCRCount / 8)]byte // as many as a TPML_PCR_SELECTION has
+}
+
+// maxPCRValues is how many digests a TPML_DIGEST holds.
+const maxPCRValues = 8
+
 // pcrRead is TPM2_PCR_Read (Part 3, 22.4): at most 8 digests, and a selection that says which.
 func (t *TPM) pcrRead(_ *call, in *tpm2.PCRRead, out *tpm2.PCRReadResponse) tpm2.RC {
 	out.PCRUpdateCounter = t.ram.reset.pcrCounter
 	out.PCRSelectionOut = in.PCRSelectionIn
-	left := 8
+	out.PCRValues = t.reading.values[:0]
+	left := maxPCRValues
 	for i := range out.PCRSelectionOut {
 		s := &out.PCRSelectionOut[i]
 		b := t.bank(s.Hash)
-		got := make([]byte, len(s.PCRSelect))
+		got := t.reading.selects[i*len(s.PCRSelect) : (i+1)*len(s.PCRSelect)]
+		clear(got)
 		for n := 0; b != nil && n < tpm2.PCRCount && left > 0; n++ {
 			if selected(s.PCRSelect, n) {
 				out.PCRValues = append(out.PCRValues, b.at(n))

@@ -15,11 +15,13 @@ package engine
 
 import (
 	"fmt"
+	"hash"
 	"io"
 	"sync"
 	"time"
 
 	"github.com/vouchsafe/vouchsafe/tpm2"
+	"github.com/vouchsafe/vouchsafe/tpm2/internal/crypt"
 )
 
 // Store keeps the non-volatile state.
@@ -55,6 +57,8 @@ type TPM struct {
 	hcrtm       *hcrtm // an H-CRTM sequence in progress
 	call        call   // the command in progress, kept for its memory
 	scratch     []byte // for answers that need no memory of their own
+	reading     pcrReading
+	hashes      map[tpm2.AlgID]hash.Hash // see hash
 	dec         tpm2.Decoder
 	enc         tpm2.Encoder
 }
@@ -90,6 +94,7 @@ func newTPM(cfg Config) *TPM {
 	}
 	t := &TPM{cfg: cfg, rng: newRNG(cfg.Entropy)}
 	t.dec.Implements(implementsAlg, implementsCurve)
+	t.dec.KeepMemory()
 	return t
 }
 
@@ -179,4 +184,19 @@ func (t *TPM) commit() tpm2.RC {
 	}
 	t.nv, t.tx = t.tx, nil
 	return tpm2.RCSuccess
+}
+
+// hash starts a digest in memory that the TPM keeps for it. It is the caller's
+// until hash is called again for the same algorithm, and not for secrets.
+func (t *TPM) hash(alg tpm2.AlgID) hash.Hash {
+	h := t.hashes[alg]
+	if h == nil {
+		h = crypt.New(alg)
+		if t.hashes == nil {
+			t.hashes = map[tpm2.AlgID]hash.Hash{}
+		}
+		t.hashes[alg] = h
+	}
+	h.Reset()
+	return h
 }

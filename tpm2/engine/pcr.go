@@ -102,7 +102,7 @@ func (t *TPM) extend(pcr int, alg tpm2.AlgID, data []byte) {
 		return
 	}
 	v := b.at(pcr)
-	h := crypt.New(alg)
+	h := t.hash(alg)
 	h.Write(v)
 	h.Write(data)
 	h.Sum(v[:0])

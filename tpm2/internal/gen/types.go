@@ -16,6 +16,7 @@ type typ struct {
 	mask     string   // bits
 	max, min int      // buf, list
 	optional bool     // sized
+	reuse    bool     // list
 	fields   []field  // struct, union
 }
 
@@ -63,6 +64,7 @@ func parseTypes(table string) (*typeTable, error) {
 				cur.mask = v
 			}
 			cur.optional = cur.optional || o == "optional"
+			cur.reuse = cur.reuse || o == "reuse"
 		}
 		switch cur.kind {
 		case "enum":
@@ -286,7 +288,11 @@ func (tt *typeTable) emit(p *printer) {
 			e := field{typ: t.of}
 			p.line("func (d *Decoder) %s() []%s {", lower(g), tt.goType(t.of))
 			p.line("n := d.count(%d, %d)\nif n == 0 { return nil }", t.min, t.max)
-			p.line("v := make([]%s, n)\nfor i := range v {\n%s\nif d.rc != 0 { return nil }\n}\nreturn v\n}\n", tt.goType(t.of), tt.decode(e, "v[i]"))
+			made := fmt.Sprintf("make([]%s, n)", tt.goType(t.of))
+			if t.reuse {
+				made = fmt.Sprintf("reuse(d.mem, &d.lists.%s, n)", lower(g))
+			}
+			p.line("v := %s\nfor i := range v {\n%s\nif d.rc != 0 { return nil }\n}\nreturn v\n}\n", made, tt.decode(e, "v[i]"))
 			p.line("func (e *Encoder) %s(v []%s) {\ne.U32(uint32(len(v)))\nfor i := range v {\n%s\n}\n}\n", lower(g), tt.goType(t.of), tt.encode(e, "v[i]"))
 		case "struct":
 			tt.emitStruct(p, t)
@@ -294,6 +300,13 @@ func (tt *typeTable) emit(p *printer) {
 			tt.emitUnion(p, t)
 		}
 	}
+	p.line("// lists are those whose memory a Decoder can keep, see [Decoder.KeepMemory].\ntype lists struct {")
+	for _, name := range tt.order {
+		if t := tt.by[name]; t.reuse {
+			p.line("%s []%s", lower(goName(name)), tt.goType(t.of))
+		}
+	}
+	p.line("}\n")
 	p.line("// The interface types over handles; [HandleType.Allows] says which handles each takes.\nconst (")
 	first := true
 	for _, name := range tt.order {
