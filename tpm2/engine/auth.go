@@ -161,6 +161,11 @@ func (t *TPM) authorize(c *call) tpm2.RC {
 
 func (t *TPM) authorizeOne(c *call, i int) tpm2.RC {
 	a := &c.auths[i]
+	// Also where the session authorizes nothing: its HMAC tells whether the
+	// authValue in its key was guessed (Part 1, 16.8.7).
+	if a.sess != nil && a.sess.boundDA && t.lockedOut(a.sess.boundLock) {
+		return tpm2.RCLockout
+	}
 	if a.role == tpm2.RoleNone {
 		return t.checkHMAC(c, i)
 	}
@@ -171,9 +176,6 @@ func (t *TPM) authorizeOne(c *call, i int) tpm2.RC {
 	usesAuth := !policy || a.sess.policy.authValue || a.sess.policy.password
 
 	if usesAuth && t.daProtected(a.entity) && t.lockedOut(a.entity == tpm2.RHLockout) {
-		return tpm2.RCLockout
-	}
-	if a.sess != nil && a.sess.boundDA && t.lockedOut(a.sess.boundLock) {
 		return tpm2.RCLockout
 	}
 	if usesAuth && t.pinSpent(a.entity) {

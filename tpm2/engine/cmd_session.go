@@ -23,7 +23,8 @@ func (t *TPM) startAuthSession(_ *call, in *tpm2.StartAuthSession, out *tpm2.Sta
 	} else {
 		key := t.object(in.TPMKey)
 		switch {
-		case key.pub.Type != tpm2.AlgRSA && key.pub.Type != tpm2.AlgECC && key.pub.Type != tpm2.AlgMLKEM:
+		case key.pub.Type != tpm2.AlgRSA && key.pub.Type != tpm2.AlgECC && key.pub.Type != tpm2.AlgMLKEM,
+			key.pub.NameAlg == tpm2.AlgNull: // no hash for OAEP or KDFe
 			return tpm2.RCKey.Handle(1)
 		case key.sens == nil:
 			return tpm2.RCHandle.Handle(1)
@@ -54,6 +55,9 @@ func (t *TPM) startAuthSession(_ *call, in *tpm2.StartAuthSession, out *tpm2.Sta
 	if in.Bind != tpm2.RHNull {
 		if o := t.object(in.Bind); o != nil && o.seq == nil && o.sens == nil {
 			return tpm2.RCHandle.Handle(2) // there is no authValue to bind to
+		}
+		if t.isPin(in.Bind) { // a guess through the session would not be counted (Part 1, 34.2.8)
+			return tpm2.RCHandle.Handle(2)
 		}
 		bindAuth = t.authValueOf(in.Bind)
 		s.bound = t.boundTo(in.Bind)

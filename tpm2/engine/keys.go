@@ -255,6 +255,9 @@ func (o *object) verify(sig *tpm2.TPMTSignature, digest []byte) tpm2.RC {
 // salt, a duplicate's or a credential's seed (Part 1, 43.10, 44.7 and 47.4).
 func (o *object) decryptSecret(label string, blob []byte) ([]byte, tpm2.RC) {
 	alg := o.pub.NameAlg
+	if crypt.Hash(alg) == 0 {
+		return nil, tpm2.RCKey
+	}
 	switch o.pub.Type {
 	case tpm2.AlgRSA:
 		k, rc := o.rsaKey()
