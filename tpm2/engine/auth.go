@@ -252,7 +252,7 @@ func (t *TPM) authFailed(a *auth, i int) tpm2.RC {
 		if t.tx = nil; a.role != tpm2.RoleNone { // a PIN index counts on its own
 			t.afterPIN(entity, false)
 		}
-		if rc := t.commit(); rc != tpm2.RCSuccess {
+		if rc := t.commitFailure(); rc != tpm2.RCSuccess {
 			return rc
 		}
 		return tpm2.RCBadAuth.Session(i + 1)

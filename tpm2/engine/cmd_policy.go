@@ -73,6 +73,9 @@ func (t *TPM) deadline(s *session, nonce []byte, expiration int32) (uint64, tpm2
 	if expiration == 0 {
 		return 0, tpm2.RCSuccess
 	}
+	if !t.sameTime(s) {
+		return 0, tpm2.RCExpired.Param(4)
+	}
 	sec := int64(expiration)
 	if sec < 0 {
 		sec = -sec

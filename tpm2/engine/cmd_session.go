@@ -49,7 +49,7 @@ func (t *TPM) startAuthSession(_ *call, in *tpm2.StartAuthSession, out *tpm2.Sta
 		nonceTPM: t.rng.bytes(len(in.NonceCaller)), start: t.time(),
 	}
 	if s.kind != tpm2.SEHMAC {
-		s.resetPolicy()
+		t.resetPolicy(s)
 	}
 	var bindAuth []byte
 	if in.Bind != tpm2.RHNull {
@@ -89,8 +89,7 @@ func checkSessionCipher(s *tpm2.TPMTSymDef) tpm2.RC {
 
 // policyRestart is TPM2_PolicyRestart (Part 3, 11.2).
 func (t *TPM) policyRestart(_ *call, in *tpm2.PolicyRestart, _ *tpm2.PolicyRestartResponse) tpm2.RC {
-	t.session(in.SessionHandle).resetPolicy()
-	t.session(in.SessionHandle).start = t.time()
+	t.resetPolicy(t.session(in.SessionHandle))
 	return tpm2.RCSuccess
 }
 
@@ -103,7 +102,7 @@ func (t *TPM) checkPolicy(c *call, a *auth) tpm2.RC {
 	switch {
 	case want.alg != s.hash || !bytes.Equal(want.digest, p.digest):
 		return tpm2.RCPolicyFail
-	case p.timeout != 0 && t.time() > p.timeout:
+	case p.timeout != 0 && (t.time() > p.timeout || !t.sameTime(s)):
 		return tpm2.RCExpired
 	case p.pcrChecked && p.pcrCounter != t.ram.reset.pcrCounter:
 		return tpm2.RCPCRChanged

@@ -115,10 +115,12 @@ func keepsOrder(c *tpm2.CommandInfo) bool {
 }
 
 // noLongerOrderly takes back a TPM2_Shutdown that another command has overtaken.
-func (t *TPM) noLongerOrderly() {
+// Where that cannot be stored the command must not run: after a power loss
+// TPM2_Startup(STATE) would bring back PCRs from before it.
+func (t *TPM) noLongerOrderly() tpm2.RC {
 	if t.ram.started && t.n().orderly != notOrderly {
 		nv := t.w()
 		nv.orderly, nv.saved = notOrderly, nil
-		t.commitQuietly()
 	}
+	return t.commit()
 }

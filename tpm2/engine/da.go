@@ -27,7 +27,19 @@ func (t *TPM) countFailure(lockout bool) tpm2.RC {
 		nv.failedTries++
 		t.ram.daAt = t.time()
 	}
-	return t.commit()
+	return t.commitFailure()
+}
+
+// commitFailure is [TPM.commit] for a failed try. One that cannot be stored
+// counts all the same while the TPM has power, and is stored with the next
+// change: a full disk must not make guessing free.
+func (t *TPM) commitFailure() tpm2.RC {
+	tx := t.tx
+	rc := t.commit()
+	if rc != tpm2.RCSuccess {
+		t.nv = tx
+	}
+	return rc
 }
 
 // heal gives tries back as time passes (Part 1, 16.8.3).

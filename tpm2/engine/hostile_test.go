@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/rsa"
+	"errors"
 	"testing"
+	"time"
 
 	"github.com/vouchsafe/vouchsafe/tpm2"
 	"github.com/vouchsafe/vouchsafe/tpm2/internal/crypt"
@@ -62,14 +64,17 @@ func TestGuessThroughBoundSession(t *testing.T) {
 	}
 }
 
+const (
+	pinFail = tpm2.NVAttributes(tpm2.NTPinFail) << 4
+	pinPass = tpm2.NVAttributes(tpm2.NTPinPass) << 4
+)
+
 // A PIN index counts on its own, so nothing may be bound to it (Part 1, 34.2.8).
 func TestNoSessionIsBoundToPIN(t *testing.T) {
 	b := newBench(t)
-	for i, typ := range []tpm2.NVAttributes{tpm2.NVAttributes(tpm2.NTPinFail) << 4, tpm2.NVAttributes(tpm2.NTPinPass) << 4} {
+	for i, typ := range []tpm2.NVAttributes{pinFail, pinPass} {
 		h := tpm2.Handle(0x1500001 + i)
-		b.ok(&tpm2.NVDefineSpace{AuthHandle: tpm2.RHOwner, Auth: []byte("1234"), PublicInfo: tpm2.TPMSNVPublic{NVIndex: h, NameAlg: tpm2.AlgSHA256,
-			Attributes: typ | tpm2.NVOwnerWrite | tpm2.NVAuthRead | tpm2.NVNoDA, DataSize: 8}}, nil)
-		b.ok(&tpm2.NVWrite{AuthHandle: tpm2.RHOwner, NVIndex: h, Data: []byte{0, 0, 0, 0, 0, 0, 0, 3}}, nil)
+		b.definePIN(h, typ, 3)
 		cmd := startSession(tpm2.SEHMAC)
 		cmd.Bind = h
 		b.refused(tpm2.RCHandle.Handle(2), cmd)
@@ -95,3 +100,86 @@ func TestSaltForKeyWithoutNameAlg(t *testing.T) {
 	b.refused(tpm2.RCKey.Handle(1), cmd)
 }
 
+// A full disk does not make guessing free: what cannot be stored counts all the same.
+func TestGuessesOnFullDisk(t *testing.T) {
+	b := newBench(t)
+	srk := b.primary(tpm2.RHOwner, eccStorage())
+	item := b.child(srk.ObjectHandle, sealed(), []byte("right"), []byte("secret"))
+	b.store.err = errors.New("no space left")
+	for range 3 {
+		b.refused(tpm2.RCNVUnavailable, &tpm2.Unseal{ItemHandle: item}, []byte("wrong"))
+	}
+	b.refused(tpm2.RCLockout, &tpm2.Unseal{ItemHandle: item}, []byte("right"))
+	b.store.err = nil
+	b.ok(&tpm2.NVDefineSpace{AuthHandle: tpm2.RHOwner, PublicInfo: tpm2.TPMSNVPublic{NVIndex: 0x1500001, NameAlg: tpm2.AlgSHA256,
+		Attributes: tpm2.NVOwnerRead | tpm2.NVOwnerWrite, DataSize: 8}}, nil)
+	if nv := must(decodePermanent(b.store.state)); nv.failedTries != 3 {
+		t.Errorf("%d failed tries stored, want 3", nv.failedTries)
+	}
+}
+
+// definePIN makes a PIN index with a limit.
+func (b *bench) definePIN(h tpm2.Handle, typ tpm2.NVAttributes, limit byte) {
+	b.t.Helper()
+	b.ok(&tpm2.NVDefineSpace{AuthHandle: tpm2.RHOwner, Auth: []byte("1234"), PublicInfo: tpm2.TPMSNVPublic{NVIndex: h, NameAlg: tpm2.AlgSHA256,
+		Attributes: typ | tpm2.NVOwnerWrite | tpm2.NVOwnerRead | tpm2.NVAuthRead | tpm2.NVNoDA, DataSize: 8}}, nil)
+	b.ok(&tpm2.NVWrite{AuthHandle: tpm2.RHOwner, NVIndex: h, Data: []byte{0, 0, 0, 0, 0, 0, 0, limit}}, nil)
+}
+
+// A PIN that was right is counted, also when the command fails afterwards (Part 3, 23.4.1).
+func TestPINPassCountsAFailedCommand(t *testing.T) {
+	b := newBench(t)
+	const index = 0x1500001
+	b.definePIN(index, pinPass, 2)
+	s := b.session(tpm2.SEPolicy)
+	fails := &tpm2.PolicySecret{AuthHandle: index, PolicySession: s, NonceTPM: make([]byte, 16)}
+	b.refused(tpm2.RCNonce.Param(1), fails, []byte("1234"))
+	b.refused(tpm2.RCNonce.Param(1), fails, []byte("1234"))
+	b.refused(tpm2.RCAuthUnavailable, fails, []byte("1234"))
+}
+
+// After TPM2_Shutdown(STATE) a command that spoils what it saved must not run
+// when that cannot be stored: a power loss would take the command back.
+func TestNothingAfterShutdownOnFullDisk(t *testing.T) {
+	b := newBench(t)
+	b.ok(&tpm2.Shutdown{ShutdownType: tpm2.SUState}, nil)
+	b.store.err = errors.New("no space left")
+	extend := &tpm2.PCRExtend{PCRHandle: 7, Digests: []tpm2.TPMTHA{{HashAlg: tpm2.AlgSHA256, Digest: make([]byte, 32)}}}
+	b.refused(tpm2.RCNVUnavailable, extend)
+	b.store.err = nil
+	b.ok(extend, nil)
+	if nv := must(decodePermanent(b.store.state)); nv.orderly != notOrderly || nv.saved != nil {
+		t.Error("PCRs from before the extend can still be brought back")
+	}
+}
+
+// Time begins again with each power cycle, and a session whose context was kept
+// over one must not live longer for it (Part 1, 16.7.12).
+func TestTimedPolicyEndsWithPower(t *testing.T) {
+	b := newBench(t)
+	b.now += time.Hour
+	policy := func(kind tpm2.SE) tpm2.Handle {
+		s := b.session(kind)
+		b.ok(&tpm2.PolicySecret{AuthHandle: tpm2.RHEndorsement, PolicySession: s, Expiration: 60}, nil)
+		return s
+	}
+	var digest tpm2.PolicyGetDigestResponse
+	b.ok(&tpm2.PolicyGetDigest{PolicySession: policy(tpm2.SETrial)}, &digest)
+	b.ok(&tpm2.SetPrimaryPolicy{AuthHandle: tpm2.RHOwner, HashAlg: tpm2.AlgSHA256, AuthPolicy: digest.PolicyDigest}, nil)
+	use := withSession(&tpm2.CreatePrimary{PrimaryHandle: tpm2.RHOwner, InPublic: eccStorage()}, policy(tpm2.SEPolicy))
+	if rc := b.raw(use, nil); rc != tpm2.RCSuccess {
+		t.Fatalf("within its time: %v", rc)
+	}
+
+	s := policy(tpm2.SEPolicy)
+	var saved tpm2.ContextSaveResponse
+	b.ok(&tpm2.ContextSave{SaveHandle: s}, &saved)
+	b.ok(&tpm2.Shutdown{ShutdownType: tpm2.SUState}, nil)
+	b.powerCycle(tpm2.SUState)
+	b.ok(&tpm2.ContextLoad{Context: saved.Context}, nil)
+	use = withSession(&tpm2.CreatePrimary{PrimaryHandle: tpm2.RHOwner, InPublic: eccStorage()}, s)
+	if rc := b.raw(use, nil); rc != tpm2.RCExpired.Session(1) {
+		t.Errorf("an hour later by the clock on the wall: got %v, want %v", rc, tpm2.RCExpired.Session(1))
+	}
+	b.refused(tpm2.RCExpired.Param(4), &tpm2.PolicySecret{AuthHandle: tpm2.RHEndorsement, PolicySession: s, Expiration: 60})
+}

@@ -111,11 +111,16 @@ func (t *TPM) execute(c *call, cmd []byte) tpm2.RC {
 	if rc := t.authorize(c); rc != tpm2.RCSuccess {
 		return rc
 	}
+	if rc := t.commit(); rc != tpm2.RCSuccess { // a PIN index has counted, whatever becomes of the command (Part 3, 23.4.1)
+		return rc
+	}
 	if rc := t.decryptParameter(c); rc != tpm2.RCSuccess {
 		return rc
 	}
 	if !keepsOrder(c.info) {
-		t.noLongerOrderly()
+		if rc := t.noLongerOrderly(); rc != tpm2.RCSuccess {
+			return rc
+		}
 	}
 
 	// 5.8 parameters and the command itself; then the response

@@ -107,8 +107,7 @@ func (t *TPM) respondSessions(c *call, params int) {
 		case !a.attr.Has(tpm2.ContinueSession):
 			t.flushSession(a.handle)
 		case a.role != tpm2.RoleNone && a.sess.isPolicy():
-			a.sess.resetPolicy() // its promises were for one use (Part 1, 16.7.4)
-			a.sess.start = t.time()
+			t.resetPolicy(a.sess) // its promises were for one use (Part 1, 16.7.4)
 		}
 	}
 }

@@ -31,7 +31,7 @@ type policyState struct {
 	slot    slotKind
 	hash    []byte // cpHash, nameHash, templateHash or parameter hash, as slot says
 	timeout uint64 // TPM time when it ends; 0: never
-	epoch   uint32 // resetCount at which timeout was set
+	epoch   uint32 // restartCount when the policy began: Time starts again with each
 
 	locality     uint8 // TPMA_LOCALITY; 0: any
 	pcrCounter   uint32
@@ -85,9 +85,15 @@ func walkSession(c *coder, s *session) {
 func (s *session) isPolicy() bool { return s.kind == tpm2.SEPolicy }
 
 // resetPolicy begins the policy anew, as TPM2_PolicyRestart and use for an authorization do.
-func (s *session) resetPolicy() {
-	s.policy = policyState{digest: make([]byte, s.hash.DigestSize())}
+func (t *TPM) resetPolicy(s *session) {
+	s.policy = policyState{digest: make([]byte, s.hash.DigestSize()), epoch: t.n().restartCount}
+	s.start = t.time()
 }
+
+// sameTime reports whether Time has run on since the policy began. A session
+// whose context was kept over a TPM Resume or TPM Restart has times of another
+// epoch in it (Part 1, 16.7.12).
+func (t *TPM) sameTime(s *session) bool { return s.policy.epoch == t.n().restartCount }
 
 // session finds a loaded session by its handle, or nil.
 func (t *TPM) session(h tpm2.Handle) *session {
