@@ -310,7 +310,7 @@ func (c *control) setDataFD() []byte {
 	if err != nil {
 		return c.result(BadParameter)
 	}
-	if !c.attach(conn) {
+	if !c.attach(handed{conn}) {
 		conn.Close()
 		return c.result(IOError)
 	}

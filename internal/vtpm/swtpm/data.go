@@ -51,6 +51,12 @@ func frame(head []byte) framing {
 	return raw
 }
 
+// handed is a data channel that came with SET_DATAFD. What it carries are the
+// guest's own bytes (QEMU passes on what is in the CRB or TIS buffer), so they
+// are TPM commands and nothing else: a frame would let the guest choose its
+// locality, begin a dynamic launch, or stop the server.
+type handed struct{ net.Conn }
+
 // serveData answers one data channel until the peer goes away or loses the
 // thread: after a size that cannot be true nothing that follows can be trusted.
 // It calls spoke when the first byte is there.
@@ -71,7 +77,12 @@ func (s *Server) serveData(conn net.Conn, spoke func()) {
 		}
 		response = response[:0]
 		var more bool
-		switch frame(in.buf) {
+		kind := frame(in.buf)
+		_, guest := conn.(handed)
+		if guest {
+			kind = raw
+		}
+		switch kind {
 		case raw:
 			response, more = s.rawCommand(in, deadline, response)
 		case framed:
@@ -81,6 +92,10 @@ func (s *Server) serveData(conn net.Conn, spoke func()) {
 		}
 		if len(response) > 0 && in.write(response) != nil {
 			return
+		}
+		if guest && !more && len(response) > 0 {
+			in.drop() // one request is on its way at a time: the next one begins afresh
+			more = true
 		}
 		if !more || s.OneCommand {
 			return

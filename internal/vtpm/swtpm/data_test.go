@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"io"
 	"net"
+	"os"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -181,4 +183,53 @@ func FuzzData(f *testing.F) {
 		}
 		<-done
 	})
+}
+
+// What QEMU writes to a data channel that it handed over are the guest's bytes,
+// from the first: they are a command, and never a frame or a signal.
+func TestGuestCannotFrame(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		bytes []byte
+	}{
+		{"a locality of its choice", append(append(u32(mssimSendCommand), 4), append(u32(20), command(20)...)...)},
+		{"a dynamic launch", append(u32(mssimHashStart, mssimHashData, 2), append([]byte("ab"), u32(mssimHashEnd)...)...)},
+		{"the end of the server", u32(mssimStop, 0, 0)},
+		{"the end of the session", u32(mssimSessionEnd, 0, 0)},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p := serve(t, "unix", nil)
+			p.dev.PowerOn(Peer{}, false)
+			fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			control := p.client(t)
+			if err := control.SetDataFD(fds[1]); err != nil {
+				t.Fatal(err)
+			}
+			syscall.Close(fds[1])
+			mine := os.NewFile(uintptr(fds[0]), "data")
+			data, err := net.FileConn(mine)
+			mine.Close()
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { data.Close() })
+			send(t, data, tc.bytes)
+			if got := receive(t, data, tpmHeader); !bytes.Equal(got, refusal(rcCommandSize)) {
+				t.Errorf("got %x, want %x", got, refusal(rcCommandSize))
+			}
+			cmd := command(20)
+			send(t, data, cmd) // and the guest's next command is answered
+			if got := receive(t, data, len(echo(0, cmd))); !bytes.Equal(got, echo(0, cmd)) {
+				t.Errorf("afterwards: got %x", got)
+			}
+			p.dev.mu.Lock()
+			defer p.dev.mu.Unlock()
+			if len(p.dev.hashed) > 0 {
+				t.Errorf("hashed %q", p.dev.hashed)
+			}
+		})
+	}
 }
