@@ -33,6 +33,9 @@ type chainFlags struct {
 	intermediates, crls, ocsp          []string
 	uncertainty                        time.Duration
 	fetch                              bool
+
+	given    []*chain.Cert // from --intermediates
+	imported *chain.Store  // those and the imported pool; nil until a file needs it
 }
 
 func (f *chainFlags) register(cmd *cobra.Command) {
@@ -77,11 +80,14 @@ func (f *chainFlags) options() (chain.Options, error) {
 		return o, err
 	}
 	o.Roots = chain.NewRoots(roots)
-	pool, err := f.readPool()
-	if err != nil {
-		return o, err
+	for _, p := range f.intermediates {
+		certs, err := readCerts(p)
+		if err != nil {
+			return o, err
+		}
+		f.given = append(f.given, certs...)
 	}
-	o.Pool = chain.NewPool(pool)
+	o.Pool = chain.NewPool(f.given)
 	if f.passwordFile != "" {
 		b, err := readUpTo(f.passwordFile, 4096)
 		if err != nil {
@@ -153,23 +159,22 @@ func (f *chainFlags) readRoots() ([]*chain.Cert, error) {
 	return nil, withHint(errors.New("reading roots: this system has no trust store that we know"), "name one with --roots; on Debian: apt-get install ca-certificates")
 }
 
-func (f *chainFlags) readPool() ([]*chain.Cert, error) {
-	var all []*chain.Cert
-	for _, p := range f.intermediates {
-		certs, err := readCerts(p)
-		if err != nil {
-			return nil, err
+// pool reads the imported pool, once, when the first file is not in order: it
+// may hold five thousand certificates, which take half a second to parse.
+func (f *chainFlags) pool() (*chain.Store, error) {
+	if f.imported != nil {
+		return f.imported, nil
+	}
+	all := f.given
+	if dir, err := poolDir(); err == nil { // without a home there is no pool
+		certs, err := readCerts(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("reading the imported pool: %w", err)
 		}
 		all = append(all, certs...)
 	}
-	if dir, err := poolDir(); err == nil {
-		if certs, err := readCerts(dir); err == nil {
-			all = append(all, certs...)
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("reading the imported pool: %w", err)
-		}
-	}
-	return all, nil
+	f.imported = chain.NewPool(all)
+	return f.imported, nil
 }
 
 // readCerts reads a file, or every file of a directory.
@@ -255,11 +260,22 @@ func poolDir() (string, error) {
 	return filepath.Join(home, ".local", "share", "vouchsafe", "pool"), nil
 }
 
-// checked is a check that may have fetched.
-func (f *chainFlags) check(ctx context.Context, input string, data []byte, o chain.Options) (*chain.Report, chain.Options) {
+// check checks one input, with the imported pool when it is not in order
+// without, and with what AIA brings when that was asked for.
+func (f *chainFlags) check(ctx context.Context, input string, data []byte, o chain.Options) (*chain.Report, chain.Options, error) {
 	r := chain.Check(input, data, o)
-	if !f.fetch {
-		return r, o
+	if r.Verdict != chain.OK {
+		pool, err := f.pool()
+		if err != nil {
+			return nil, o, err
+		}
+		if pool.Len() > o.Pool.Len() {
+			o.Pool = pool
+			r = chain.Check(input, data, o)
+		}
 	}
-	return fetchAndCheck(ctx, input, data, r, o)
+	if f.fetch {
+		r, o = fetchAndCheck(ctx, input, data, r, o)
+	}
+	return r, o, nil
 }

@@ -106,7 +106,10 @@ func (c *checker) local(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	r, _ := c.f.check(ctx, path, data, c.o)
+	r, _, err := c.f.check(ctx, path, data, c.o)
+	if err != nil {
+		return err
+	}
 	return c.show(r)
 }
 

@@ -73,7 +73,10 @@ func (x *fixer) run(ctx context.Context, in string) error {
 	if err := x.guard(in); err != nil {
 		return err
 	}
-	r, o := x.f.check(ctx, in, data, o)
+	r, o, err := x.f.check(ctx, in, data, o)
+	if err != nil {
+		return err
+	}
 	fixed, err := chain.Fix(r, o)
 	if err != nil {
 		return x.refuse(r, err)

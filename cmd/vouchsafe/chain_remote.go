@@ -42,7 +42,10 @@ func (c *checker) remote(ctx context.Context, arg string) error {
 	if len(main.OCSP) > 0 {
 		o.OCSP = append(slices.Clone(o.OCSP), main.OCSP)
 	}
-	r, _ := c.f.check(ctx, arg, main.PEM(), o)
+	r, _, err := c.f.check(ctx, arg, main.PEM(), o)
+	if err != nil {
+		return err
+	}
 	for _, f := range sightFindings(sights, main) {
 		r.Add(f[0], f[1])
 	}
