@@ -94,6 +94,9 @@ func (r *reader) boundaryFaults(t *text, b block) {
 	}
 }
 
+// quoting is what source code and JSON put around a line.
+const quoting = " \t\"',;\\"
+
 // found is a fault of a body, noted once it is known that the body is one.
 type foundFault struct {
 	code     string
@@ -119,7 +122,7 @@ func (r *reader) decodeBody(t *text, b block) ([]byte, []foundFault) {
 	}
 	body := t.data[b.from:b.to]
 	lines, longest := 0, 0
-	glued := !b.headless && len(body) > 0 && body[0] != '\n' && len(bytes.TrimSpace(firstLine(body))) > 0
+	glued := !b.headless && len(body) > 0 && body[0] != '\n' && len(bytes.Trim(firstLine(body), quoting)) > 0
 	inHeaders := !glued
 	blank := -1
 	headers := false
@@ -134,7 +137,7 @@ func (r *reader) decodeBody(t *text, b block) ([]byte, []foundFault) {
 		first := at == 0
 		at = next
 		if first && !glued && !b.headless {
-			if len(line) > 0 {
+			if len(line) > 0 && len(bytes.TrimSpace(line)) == 0 {
 				report("TRAILING_SPACE", pos, "blanks at the end of a line")
 			}
 			continue // the rest of the BEGIN line
@@ -144,6 +147,9 @@ func (r *reader) decodeBody(t *text, b block) ([]byte, []foundFault) {
 			indent("INDENTED", pos, fmt.Sprintf("%d blanks before the base64", n))
 		}
 		core := bytes.TrimRight(trimmed, " \t")
+		if nl < 0 && len(bytes.Trim(core, quoting)) == 0 {
+			core = nil // the quote before END
+		}
 		if len(core) == 0 && headers && inHeaders {
 			headers = false // the blank line that ends them
 			continue
@@ -156,7 +162,7 @@ func (r *reader) decodeBody(t *text, b block) ([]byte, []foundFault) {
 				if blank < 0 {
 					blank = pos
 				}
-			} else if len(line) > 0 {
+			} else if len(line) > 0 && len(bytes.Trim(line, " \t>")) == 0 {
 				indent("INDENTED", pos, "blanks before the END line")
 			}
 			continue
@@ -199,7 +205,7 @@ func (r *reader) decodeBody(t *text, b block) ([]byte, []foundFault) {
 	case longest > 76:
 		report("UNWRAPPED_BASE64", b.from+1, fmt.Sprintf("a line of %d characters; 64 is the form", longest))
 	}
-	if !glued && !b.open && !b.headless && len(body) > 0 && b.last.start == b.to && !b.last.startsLine && len(bytes.Trim(lastLine(body), " \t>")) > 0 {
+	if !glued && !b.open && !b.headless && len(body) > 0 && b.last.start == b.to && !b.last.startsLine && len(bytes.Trim(lastLine(body), quoting+">")) > 0 {
 		report("GLUED_BOUNDARIES", b.to, "base64 and END share a line")
 	}
 	der, fault := decodeBase64(out)

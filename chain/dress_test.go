@@ -222,6 +222,11 @@ var dresses = []dress{
 		}
 		return []byte(b.String())
 	}},
+	{"every line quoted", []string{"COMMENT_IN_BODY"}, str(func(s string) string {
+		return "\"" + strings.ReplaceAll(strings.TrimSuffix(s, "\n"), "\n", "\",\n\"") + "\""
+	})},
+	{"no-break spaces in boundaries", []string{"INVISIBLE_CHARACTER"}, replace(" ", "\u00a0", -1)},
+	{"DER and PEM", []string{"DER_NOT_PEM"}, func(d [][]byte, _ string) []byte { return append(slices.Clone(d[0]), pemOf(d[1:]...)...) }},
 	{"k8s secret", []string{"DOUBLE_BASE64"}, str(func(s string) string {
 		return "apiVersion: v1\nkind: Secret\ndata:\n  tls.crt: " + base64.StdEncoding.EncodeToString([]byte(s)) + "\n  tls.key: eA==\n"
 	})},

@@ -199,6 +199,12 @@ func (r *reader) readBinary(data []byte, label string) bool {
 			}
 			if len(bytes.Trim(rest, "\x00")) == 0 {
 				r.note("NUL_BYTES", p, fmt.Sprintf("%d zero bytes after the certificate", len(rest)))
+			} else if bytes.Contains(rest, []byte("BEGIN CERT")) {
+				// A DER file and a PEM file joined by cat.
+				inner := Read(rest, r.password)
+				for _, c := range inner.Certs {
+					r.addCert(c.Raw, Place{Cert: -1, Byte: off + c.Place.Byte})
+				}
 			} else if len(bytes.TrimSpace(rest)) > 0 {
 				r.note("TRAILING_BYTES", p, fmt.Sprintf("%d bytes after the certificate that belong to nothing", len(rest)))
 			}

@@ -134,6 +134,9 @@ func (r *reader) decodeText(raw []byte) *text {
 		case c >= 0x80:
 			if name, size, isMark := invisible(src[i:]); size > 0 {
 				n, out = size, false
+				if !isMark && (bytes.HasSuffix(t.data, []byte("BEGIN")) || bytes.HasSuffix(t.data, []byte("END"))) && i+size < len(src) && isLetter(src[i+size]) {
+					c, out = ' ', true // it stands for the blank of the boundary
+				}
 				if isMark {
 					where := "in the middle"
 					if i == 0 {
