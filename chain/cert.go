@@ -74,7 +74,7 @@ func parseCert(der []byte) *Cert {
 		if err != nil {
 			c.Damage, c.evidence = "MALFORMED_CERT", strings.TrimPrefix(err.Error(), "x509: ")
 			if strings.Contains(err.Error(), "elliptic curve") {
-				c.Damage, c.evidence = "WEAK_KEY", "an elliptic curve that no client accepts"
+				c.Damage, c.evidence = "WEAK_KEY", "an elliptic curve that browsers and Go do not accept"
 			}
 			break
 		}

@@ -66,6 +66,9 @@ func (d *diagnosis) explainLink(p *path, i int, l link) {
 	case child.origin != fromPool && parent.origin == fromPool:
 		d.missing(child, p.certs[i+1:])
 	case l.good() || child.X == nil || parent.X == nil && !l.signed:
+	case parent.pub == nil && l.named:
+		// Ed448, say: nobody is accused of what we cannot verify.
+		d.add("UNKNOWN_ALGORITHM", parent, at(parent), "its key is of a kind that we do not know, so whether it signed "+child.short()+" is open")
 	case l.signed:
 		d.add("ISSUER_NAME_MISMATCH", child, at(child), fmt.Sprintf("issuer is %s; the key is that of %s", child.Issuer(), parent.Subject()), child.short(), child.Issuer(), parent.short())
 	case d.damagedRather(child, parent, l):

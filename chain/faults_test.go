@@ -459,6 +459,27 @@ func TestMLDSA(t *testing.T) {
 	wantReport(t, []byte(pemOf(bad)), o, []string{"BAD_SIGNATURE"}, nil)
 }
 
+// TestPurposes checks the same hierarchy for other uses.
+func TestPurposes(t *testing.T) {
+	p := newPKI(t, "Uses", "uses.test", "p256", 2)
+	o := p.options("")
+	o.Key = nil
+	o.Purpose = CA
+	mids := p.ders()[1:]
+	wantReport(t, []byte(pemOf(mids...)), o, nil, mids)
+	wantReport(t, []byte(pemOf(p.ders()...)), o, []string{"NOT_A_CA", "CA_KEY_USAGE"}, nil)
+	sign := issue(t, p.issuer(), "Signer", newKey(t, "p256"), false, func(c *x509.Certificate) {
+		c.DNSNames, c.ExtKeyUsage = nil, []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}
+	})
+	file := append([][]byte{sign.cert.Raw}, mids...)
+	o.Purpose = CodeSign
+	wantReport(t, []byte(pemOf(file...)), o, nil, file)
+	o.Purpose = Server
+	wantReport(t, []byte(pemOf(file...)), o, []string{"EKU", "NO_SAN"}, nil)
+	o.Purpose = Client
+	wantReport(t, []byte(pemOf(file...)), o, []string{"EKU"}, nil)
+}
+
 func TestAddressNames(t *testing.T) {
 	p := newPKI(t, "Address", "192.0.2.7", "p256", 1)
 	o := p.options("192.0.2.7")

@@ -232,9 +232,11 @@ func (e *CannotRepair) Error() string {
 func Fix(r *Report, o Options) ([]byte, error) {
 	if len(r.Repair.certs) == 0 {
 		e := &CannotRepair{Class: r.Repair.Class}
-		for _, f := range r.Findings {
-			if f.Severity == finding.Error && ClassOf(f.Code) != ClassLocal {
-				e.Missing = append(e.Missing, f.Code)
+		for _, hard := range []bool{true, false} {
+			for _, f := range r.Findings {
+				if f.Severity == finding.Error && len(e.Missing) < 8 && (ClassOf(f.Code) != ClassLocal) == hard && (hard || len(e.Missing) == 0) {
+					e.Missing = append(e.Missing, f.Code)
+				}
 			}
 		}
 		return nil, e

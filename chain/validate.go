@@ -89,6 +89,9 @@ func checkPath(p *path, o *Options) []fault {
 	checkPolicies(p, o, add)
 	if leaf.X != nil {
 		checkName(leaf, o, add)
+		if o.Purpose == CA {
+			checkIssuer(leaf, false, add)
+		}
 	}
 	fs = append(fs, checkRevocation(p, o)...)
 	fs = append(fs, lint(p, o)...)

@@ -226,6 +226,9 @@ func (a *app) readInput(path string) ([]byte, error) {
 		return io.ReadAll(io.LimitReader(a.in, chain.MaxFile+1))
 	}
 	st, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) && strings.Contains(path, ".") && !strings.ContainsAny(path, "/\\:") {
+		return nil, withHint(err, "a server is named with its port: %s:443", path)
+	}
 	if err != nil {
 		return nil, err
 	}
