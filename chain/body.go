@@ -251,7 +251,7 @@ func decodeLine(l []byte) (kept []byte, length int, code, why string) {
 	for _, f := range fields {
 		all = all && isBase64(f)
 	}
-	if all && (len(fields[0]) >= 16 || len(fields) > 4 && !wordy(fields)) {
+	if all && len(fields) > 0 && (len(fields[0]) >= 16 || len(fields) > 4 && !wordy(fields)) {
 		joined := bytes.Join(fields, nil)
 		return joined, longestOf(fields), "", ""
 	}
