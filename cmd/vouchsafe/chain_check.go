@@ -142,11 +142,11 @@ func writeReport(a *app, r *chain.Report) error {
 			fmt.Fprintf(&b, "    %s\n", visible(f.Subject))
 		}
 		if f.Evidence != "" {
-			fmt.Fprintf(&b, "    %s %s\n", a.say("seen:", "现象："), visible(f.Evidence))
+			fmt.Fprintf(&b, "    %s %s\n", a.say("seen:", "现象："), visible(a.seenIn(f.Evidence)))
 		}
 		fmt.Fprintf(&b, "    %s\n", visible(f.Meaning))
 		for _, c := range f.Consequences {
-			fmt.Fprintf(&b, "    %s %s\n", a.say("hence:", "后果："), visible(c))
+			fmt.Fprintf(&b, "    %s %s\n", a.say("hence:", "后果："), visible(a.seenIn(c)))
 		}
 		fmt.Fprintf(&b, "    %s %s\n", a.say("mend:", "修复："), visible(f.Remedy))
 	}

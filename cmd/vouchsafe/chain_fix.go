@@ -119,7 +119,7 @@ func (x *fixer) refuse(r *chain.Report, err error) error {
 	}
 	for _, f := range r.Findings {
 		if f.Severity == "error" {
-			fmt.Fprintf(x.a.err, "%s%s: %s\n  %s\n", f.Code, where(x.a, f.Place), visible(f.Meaning), visible(f.Evidence))
+			fmt.Fprintf(x.a.err, "%s%s: %s\n  %s\n", f.Code, where(x.a, f.Place), visible(f.Meaning), visible(x.a.seenIn(f.Evidence)))
 		}
 	}
 	hint := x.a.say("vouchsafe chain check tells everything about this file", "用 vouchsafe chain check 查看此文件的全部问题")
