@@ -205,3 +205,27 @@ func secureBoot(t *testing.T) *guest.SecureBoot {
 	}
 	return s
 }
+
+// TestKernelTakesOurXZ: a module that we have compressed is decompressed by
+// the kernel itself, where it can.
+func TestKernelTakesOurXZ(t *testing.T) {
+	for _, k := range kernels(t) {
+		if modsig.CompressionOf(k.stored) != modsig.XZ {
+			continue // a kernel whose modules are not in xz does not decompress
+		}
+		ours, err := modsig.Compress(k.genuine, modsig.XZ)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answers, _, err := guest.Run(t.Context(), t.TempDir(), guest.Machine{Kernel: k.image, Limit: 5 * time.Minute},
+			[]guest.File{{Name: "1-theirs.ko.xz", Data: k.stored}, {Name: "2-ours.ko.xz", Data: ours}, {Name: "3-cut.ko.xz", Data: ours[:len(ours)-9]}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range []string{"", "", "EINVAL"} {
+			if answers[i].Errno != want {
+				t.Errorf("%s on %s: errno %q, want %q; %q", answers[i].File, k.release, answers[i].Errno, want, answers[i].Log)
+			}
+		}
+	}
+}
