@@ -32,6 +32,7 @@ type moduleResult struct {
 
 type moduleOutcome struct {
 	Release string `json:"release"`
+	Image   string `json:"image"` // where the build key was read; empty without
 	modsig.Outcome
 }
 
@@ -212,7 +213,7 @@ func (j *judging) judge(jb moduleJob) moduleResult {
 	if blind {
 		r.Findings = append(r.Findings[:0:0], noKernel(jb.file, k))
 	}
-	out := moduleResult{File: jb.file, Verdict: r.Verdict, Kernel: moduleOutcome{k.judge.Release, r.Predict(mode)},
+	out := moduleResult{File: jb.file, Verdict: r.Verdict, Kernel: moduleOutcome{k.judge.Release, k.image, r.Predict(mode)},
 		Findings: r.Findings, clean: r.Clean(mode) && !blind, blind: blind}
 	if out.Findings == nil {
 		out.Findings = []finding.Finding{}

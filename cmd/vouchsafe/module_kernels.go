@@ -45,11 +45,12 @@ func (ks *moduleKernels) find(release, near string) *moduleKernel {
 	if len(ks.given) == 1 {
 		return ks.given[0] // the person asked about this kernel: "built for another" is the answer
 	}
-	roots := []string{ks.root}
+	// This system's own kernel comes first: whoever brings a module must not
+	// bring the kernel to judge it by, too, unless there is no other.
+	roots, key := []string{ks.root}, release
 	if r, _, ok := splitModulesPath(near); ok && filepath.Clean(r) != filepath.Clean(ks.root) {
-		roots = append([]string{r}, ks.root)
+		roots, key = append(roots, r), release+"\x00"+r
 	}
-	key := release + "\x00" + roots[0]
 	ks.mu.Lock()
 	defer ks.mu.Unlock()
 	k := ks.seen[key]

@@ -23,8 +23,8 @@ func newModuleVerifyCommand(a *app) *cobra.Command {
 		Long: `Say which modules their kernel will load, taint itself for, or refuse.
 
 Each module is judged against its own kernel: the one whose lib/modules it is
-under, else the one in its vermagic. The image is looked for in /boot, and
-beside lib/modules where that is an unpacked package or a staged initramfs.
+under, else the one in its vermagic. The image is looked for in /boot, then
+beside lib/modules, as an unpacked package has it; --json names it.
 Trusted are the image's own keys, what shim and the firmware of this machine
 have enrolled, and --cert.
 

@@ -285,8 +285,7 @@ func (m *maker) withPSS() *modsig.SignedData {
 	return cms
 }
 
-// Certificates returns those that cert's image would hold; a helper for tests
-// that stand a key in for a kernel's build key.
+// Certificates returns those of the pairs: what a kernel's image would hold.
 func Certificates(p ...Pair) []*x509.Certificate {
 	var out []*x509.Certificate
 	for _, x := range p {
