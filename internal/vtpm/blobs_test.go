@@ -203,3 +203,36 @@ func TestLockIsGivenToTheTarget(t *testing.T) {
 		t.Errorf("after the target has gone: %v", err)
 	}
 }
+
+// TestABlobThatDoesNotStart passes every check of its file, and no TPM starts
+// from it: the state in the directory stays.
+func TestABlobThatDoesNotStart(t *testing.T) {
+	i, _ := openTest(t, Config{Dir: t.TempDir(), NoAutoShutdown: true})
+	on(t, i)
+	run(i, 1)
+	i.PowerOff()
+	for name, blobs := range map[string]map[kind]string{
+		"permanent": {permanent: "no counter"},
+		"volatile":  {permanent: "8 octets", volatile: "no counter"},
+	} {
+		for _, k := range []kind{permanent, volatile} {
+			state, ok := blobs[k]
+			if !ok {
+				continue
+			}
+			blob, err := join(k, plain, i.id, 1, []byte(state), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := i.SetBlob(swtpm.BlobKind(k), blob, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wantRefusal(t, i.PowerOn(swtpm.Peer{}, true), "STATE_DAMAGED")
+		on(t, i)
+		if _, nv, _ := run(i, 0); nv != 1 {
+			t.Errorf("%s: the state in the directory was replaced: counter %d, want 1", name, nv)
+		}
+		i.PowerOff()
+	}
+}

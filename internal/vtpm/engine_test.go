@@ -226,3 +226,82 @@ func BenchmarkProvision(b *testing.B) {
 		i.Close()
 	}
 }
+
+// TestHostileBlobs gives the engine states that pass every check of the file
+// and are wrong inside (CVE-2021-3623 was an out-of-bounds access in reading
+// volatile state): each is refused with a finding or runs; nothing panics, and
+// the directory keeps its state.
+func TestHostileBlobs(t *testing.T) {
+	source := openEngine(t, Config{Dir: t.TempDir()})
+	on(t, source)
+	if err := clientOf(source).Startup(tpm2.SUClear); err != nil {
+		t.Fatal(err)
+	}
+	inside := func(k swtpm.BlobKind) (header, []byte) {
+		t.Helper()
+		blob, _, err := source.Blob(k, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, body, err := split(blob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		state, err := h.open(body, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h, bytes.Clone(state)
+	}
+	h, perm := inside(swtpm.Permanent)
+	_, vol := inside(swtpm.Volatile)
+	give := func(perm, vol []byte) {
+		t.Helper()
+		i := openEngine(t, Config{Dir: t.TempDir()})
+		for k, state := range map[kind][]byte{permanent: perm, volatile: vol} {
+			blob, err := join(k, plain, h.id, h.generation, state, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := i.stage(k, blob); err != nil {
+				if k == volatile { // the map's order: the permanent one was not there yet
+					i.staged[k] = stagedState{header{id: h.id, generation: h.generation}, state}
+					continue
+				}
+				t.Fatal(err)
+			}
+		}
+		if err := i.PowerOn(swtpm.Peer{}, false); err != nil {
+			var r *Refusal
+			if !errors.As(err, &r) {
+				t.Errorf("refused without a finding: %v", err)
+			}
+			if i.Running() {
+				t.Error("it was refused, and runs")
+			}
+			return
+		}
+		i.Execute(0, []byte{0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x7b, 0, 8}, nil)
+	}
+	give(perm, vol)
+	for _, n := range []int{0, 1, 2, 7, 8, len(vol) / 2, len(vol) - 1} {
+		give(perm, vol[:n])
+	}
+	for _, n := range []int{0, 1, 8, len(perm) / 2, len(perm) - 1} {
+		give(perm[:n], vol)
+	}
+	give(append(bytes.Clone(perm), 0), vol)
+	give(perm, append(bytes.Clone(vol), 0))
+	for at := 0; at < len(vol); at += 1 + len(vol)/150 {
+		for _, with := range []byte{0x00, 0xff, vol[at] ^ 0x80} {
+			bad := bytes.Clone(vol)
+			bad[at] = with
+			give(perm, bad)
+		}
+	}
+	for at := 0; at < len(perm); at += 1 + len(perm)/80 {
+		bad := bytes.Clone(perm)
+		bad[at] ^= 0xff
+		give(bad, vol)
+	}
+}

@@ -130,8 +130,13 @@ func (i *Instance) prepare() (perm, vol []byte, err error) {
 	if staged, ok := i.staged[permanent]; ok {
 		// The blob becomes the state: as a new generation, so that going back
 		// to a snapshot is not going back in the count.
-		stagedVolatile, both := i.staged[volatile]
+		if stagedVolatile, both := i.staged[volatile]; both {
+			vol = stagedVolatile.state
+		}
 		clear(i.staged)
+		if err := i.rehearse(staged.state, vol); err != nil {
+			return nil, nil, err
+		}
 		i.id = staged.header.id
 		if err := i.put(max(i.generation, staged.header.generation)+1, staged.state); err != nil {
 			return nil, nil, fmt.Errorf("writing the permanent state that was set: %w", err)
@@ -139,9 +144,6 @@ func (i *Instance) prepare() (perm, vol []byte, err error) {
 		// A volatile file in the directory belongs to what was before.
 		if err := i.dir.remove(volatileFile); err != nil {
 			return nil, nil, err
-		}
-		if both {
-			vol = stagedVolatile.state
 		}
 		return staged.state, vol, nil
 	}
@@ -159,6 +161,23 @@ func (i *Instance) prepare() (perm, vol []byte, err error) {
 	}
 	return perm, vol, nil
 }
+
+// rehearse starts a TPM that stores nothing from states that were set, so that
+// one that does not start never takes the place of one that does.
+func (i *Instance) rehearse(perm, vol []byte) error {
+	t, err := i.maker.powerOn(forgetful{}, perm)
+	if err == nil && vol != nil {
+		err = t.Resume(vol)
+	}
+	if err != nil {
+		return refuse("STATE_DAMAGED", "state blob", err.Error(), i.dir.path)
+	}
+	return nil
+}
+
+type forgetful struct{}
+
+func (forgetful) Put([]byte) error { return nil }
 
 // loadVolatile reads the stored volatile state, nil when there is none. It
 // must be of the same moment as the permanent state.

@@ -79,7 +79,7 @@ tpm2_checkquote -Q -u ak.pub -m q.msg -s q.sig -f q.pcrs -g sha256 -q 00112233
 
 say make and activate a credential
 printf 'attestation secret' >cred
-tpm2_makecredential -Q -T none -u ek.pub -s cred -n "$(xxd -p -c 256 ak.name)" -o cred.blob
+tpm2_makecredential -Q -T none -u ek.pub -s cred -n "$(od -An -v -tx1 ak.name | tr -d " \n")" -o cred.blob
 tpm2_startauthsession --policy-session -S s.session
 tpm2_policysecret -Q -S s.session -c e
 tpm2_activatecredential -Q -c ak.ctx -C ek.ctx -i cred.blob -o cred.out -P session:s.session
@@ -93,7 +93,7 @@ printf 'non-volatile' | tpm2_nvwrite -Q -C o -i - 0x1500001
 [ "$(tpm2_nvread -C o -s 12 0x1500001)" = non-volatile ]
 tpm2_nvdefine -Q -C o -a 'ownerread|ownerwrite|nt=counter' 0x1500002
 tpm2_nvincrement -Q -C o 0x1500002; tpm2_nvincrement -Q -C o 0x1500002
-tpm2_nvread -C o 0x1500002 | xxd -p
+tpm2_nvread -C o 0x1500002 | od -An -tx1
 tpm2_nvdefine -Q -C o -a 'ownerread|ownerwrite|nt=bits' 0x1500003
 tpm2_nvsetbits -Q -C o -i 0xbadc0de 0x1500003
 tpm2_nvdefine -Q -C o -a 'ownerread|ownerwrite|nt=extend' 0x1500004
@@ -147,7 +147,7 @@ tpm2_shutdown -c
 `
 
 func TestTPM2ToolsDay(t *testing.T) {
-	need(t, "tpm2-tools libtss2-tcti-swtpm0 openssl xxd", "tpm2_getrandom", "openssl", "xxd")
+	need(t, "tpm2-tools libtss2-tcti-swtpm0 openssl", "tpm2_getrandom", "openssl")
 	for _, tc := range []struct {
 		name  string
 		setup []string

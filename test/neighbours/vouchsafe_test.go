@@ -23,7 +23,9 @@ var program = sync.OnceValues(func() (dir string, err error) {
 		return "", err
 	}
 	path := filepath.Join(dir, "vouchsafe")
-	if out, err := exec.Command("go", "build", "-o", path, "../../cmd/vouchsafe").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-o", path, "./cmd/vouchsafe")
+	build.Dir = "../.." // this folder is in a module of its own
+	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building vouchsafe: %v\n%s", err, out)
 	}
 	for _, name := range []string{"swtpm", "swtpm_setup", "swtpm_ioctl"} {
