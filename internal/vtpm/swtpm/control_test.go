@@ -65,7 +65,9 @@ func TestControlBytes(t *testing.T) {
 		{"half a command", "off", "0000", "00000003"},
 	} {
 		p := serve(t, "unix", nil)
-		p.dev.on = tc.power == "on"
+		if tc.power == "on" {
+			p.dev.PowerOn(Peer{}, false)
+		}
 		c := p.dial(t, p.control)
 		want := unhex(t, tc.answer)
 		send(t, c, unhex(t, tc.request))
@@ -141,6 +143,8 @@ func TestStateBlobHeaders(t *testing.T) {
 		if got := receive(t, c, 4); !bytes.Equal(got, u32(uint32(BadParameter))) {
 			t.Errorf("got %x", got)
 		}
+		p.dev.mu.Lock()
+		defer p.dev.mu.Unlock()
 		if len(p.dev.blobs) != 0 {
 			t.Errorf("a blob was set: %x", p.dev.blobs)
 		}
