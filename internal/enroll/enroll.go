@@ -249,7 +249,6 @@ func (e *Enroller) Revoke(ctx context.Context, tenant, name, reason, actor strin
 		intent.Failed(ctx, err)
 		return fail(err)
 	}
-	e.alive.end(tenant, name)
 	receipt, err = intent.Done(ctx, nil)
 	if err != nil {
 		return fail(err)

@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -201,7 +202,7 @@ func TestLease(t *testing.T) {
 		t.Fatalf("got %+v", g1.Lease)
 	}
 	r, err := enroll.ParseResidence(g1.Residence, h.root, h.wall)
-	if err != nil || r.Tier != enroll.TierTPM || r.Generation != 1 || strings.Contains(string(g1.Residence), "h1") {
+	if err != nil || r.Tier != enroll.TierTPM || r.Generation != 1 || strings.Contains(fmt.Sprint(r), "h1") {
 		t.Errorf("residence %+v, %v", r, err)
 	}
 	if _, err := enroll.ParseResidence(g1.Residence, h.root, h.wall.Add(10*time.Minute)); err == nil {
@@ -295,6 +296,55 @@ func TestOneLivingCopy(t *testing.T) {
 		_, err = h.lend("h2", 1)
 		h.wants("the other host", err, "")
 	})
+}
+
+// meddler is a store in which somebody else comes first, right after a change
+// was written and before the one who asked for it goes on.
+type meddler struct {
+	enroll.Records
+	after func()
+}
+
+func (m *meddler) UpdateVM(ctx context.Context, tenant, name string, change func(*enroll.Standing) error) error {
+	err := m.Records.UpdateVM(ctx, tenant, name, change)
+	if f := m.after; f != nil {
+		m.after = nil
+		f()
+	}
+	return err
+}
+
+// TestLeaseRace: the moment between writing a lease and answering belongs to nobody else.
+func TestLeaseRace(t *testing.T) {
+	h := newHouse(t)
+	m := &meddler{Records: h.store}
+	h.config.Records = m
+	h.restart()
+	h.born("web1", "h1")
+	h.pass(time.Hour) // leases from before the start are long over
+	move := func(host string) {
+		if err := h.store.UpdateVM(t.Context(), "default", "web1", func(s *enroll.Standing) error { s.VM.Host = host; return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.after = func() {
+		move("h2")
+		_, err := h.lend("h2", 0)
+		h.wants("right after h1's lease was written", err, "LEASE_ELSEWHERE")
+		move("h1")
+	}
+	g, err := h.lend("h1", 0)
+	h.wants("h1", err, "")
+	// h1 gives back; h2 takes it before h1 heard that it is done.
+	m.after = func() {
+		move("h2")
+		_, err := h.lend("h2", 0)
+		h.wants("right after it was given back", err, "")
+	}
+	h.wants("giving back", h.Return(t.Context(), "default", "web1", g.Lease.ID), "")
+	move("h1")
+	_, err = h.lend("h1", 0)
+	h.wants("h2 has it", err, "LEASE_ELSEWHERE")
 }
 
 func TestUnattestedHost(t *testing.T) {

@@ -80,6 +80,7 @@ func (e *Enroller) Lend(ctx context.Context, a Ask) (Granted, error) {
 		if err := lend(st, a, e.Clock.Wall(), e.alive.holds(*st)); err != nil {
 			return err
 		}
+		e.alive.begin(st.Lease.ID)
 		s = *st
 		return nil
 	})
@@ -87,7 +88,6 @@ func (e *Enroller) Lend(ctx context.Context, a Ask) (Granted, error) {
 		intent.Failed(ctx, err)
 		return Granted{}, fmt.Errorf("lending %s to %s: %w", a.VM, a.Host, err)
 	}
-	e.alive.begin(a.Tenant, a.VM)
 	// 4. The keys of two generations, and where the vTPM lives from now on.
 	g, err := e.grant(ctx, s, host, a.Generation)
 	if err != nil {
@@ -150,13 +150,13 @@ func (e *Enroller) Renew(ctx context.Context, tenant, vm string, lease keyring.I
 			return err
 		}
 		st.Lease.Expires = e.Clock.Wall().Add(LeaseTime)
+		e.alive.begin(lease)
 		s = *st
 		return nil
 	})
 	if err != nil {
 		return Granted{}, fmt.Errorf("renewing the lease of %s: %w", vm, err)
 	}
-	e.alive.begin(tenant, vm)
 	host, err := e.Hosts.Host(ctx, tenant, s.Lease.Host)
 	if err != nil {
 		return Granted{}, fmt.Errorf("renewing the lease of %s: %w", vm, err)
@@ -178,7 +178,6 @@ func (e *Enroller) Return(ctx context.Context, tenant, vm string, lease keyring.
 	if err != nil {
 		return fmt.Errorf("giving back the lease of %s: %w", vm, err)
 	}
-	e.alive.end(tenant, vm)
 	return nil
 }
 
@@ -229,26 +228,35 @@ type deadlines struct {
 	start time.Duration
 
 	mu    sync.Mutex
-	until map[[2]string]time.Duration
+	until map[keyring.ID]time.Duration // by lease
+	sweep time.Duration                // when the expired ones are dropped again
 }
 
 func newDeadlines(c Clock) *deadlines {
-	return &deadlines{clock: c, start: c.Elapsed(), until: map[[2]string]time.Duration{}}
+	return &deadlines{clock: c, start: c.Elapsed(), until: map[keyring.ID]time.Duration{}}
 }
 
-func (d *deadlines) begin(tenant, vm string) {
+// begin starts, or starts anew, the time of a lease. It is called inside the
+// transaction that writes the lease: one moment later somebody else may look.
+// When the transaction then fails, this is about a lease that nobody has.
+func (d *deadlines) begin(lease keyring.ID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.until[[2]string{tenant, vm}] = d.clock.Elapsed() + LeaseTime
+	now := d.clock.Elapsed()
+	d.until[lease] = now + LeaseTime
+	if now >= d.sweep {
+		for id, end := range d.until {
+			// Kept for one more time: until all of those before the start have ended,
+			// a lease that is not here counts as one of them.
+			if end+LeaseTime < now {
+				delete(d.until, id)
+			}
+		}
+		d.sweep = now + LeaseTime
+	}
 }
 
-func (d *deadlines) end(tenant, vm string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.until, [2]string{tenant, vm})
-}
-
-// holds says whether a lease on record may still be in use. One that this
+// holds says whether the lease on record may still be in use. One that this
 // process did not give itself may have been given just before it started.
 func (d *deadlines) holds(s Standing) bool {
 	if s.Lease == nil {
@@ -256,7 +264,7 @@ func (d *deadlines) holds(s Standing) bool {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	end, ok := d.until[[2]string{s.VM.Tenant, s.VM.Name}]
+	end, ok := d.until[s.Lease.ID]
 	if !ok {
 		end = d.start + LeaseTime
 	}
