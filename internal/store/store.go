@@ -26,6 +26,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"modernc.org/sqlite" // registers itself with database/sql as "sqlite"
@@ -72,10 +73,12 @@ type Store struct {
 }
 
 type job struct {
-	ctx    context.Context
 	do     func(*tx) error
 	err    error
 	answer chan struct{}
+	// taken is set by whoever comes first: the writer, who then runs it, or the
+	// caller, who then has given up.
+	taken atomic.Bool
 }
 
 // Open opens the store at path, creates it when it is not there, and brings
@@ -200,7 +203,7 @@ func (s *Store) closeFiles() error {
 // write runs do inside a transaction and returns when that is on disk. do may
 // run only once, and must not keep tx.
 func (s *Store) write(ctx context.Context, do func(*tx) error) error {
-	j := &job{ctx: ctx, do: do, answer: make(chan struct{})}
+	j := &job{do: do, answer: make(chan struct{})}
 	select {
 	case <-s.quit:
 		return errClosed
@@ -222,7 +225,11 @@ func (s *Store) write(ctx context.Context, do func(*tx) error) error {
 			return errClosed
 		}
 	case <-ctx.Done():
-		return ctx.Err() // it may yet be written: callers carry idempotency keys
+		if j.taken.CompareAndSwap(false, true) {
+			return ctx.Err() // nothing was written, and nothing will be
+		}
+		<-j.answer // it is being written: the answer is near
+		return j.err
 	}
 }
 
@@ -276,7 +283,7 @@ func (s *Store) commit(conn *sql.Conn, batch []*job) {
 		return
 	}
 	for _, j := range batch {
-		if j.err = j.ctx.Err(); j.err != nil {
+		if !j.taken.CompareAndSwap(false, true) {
 			continue
 		}
 		if _, err := conn.ExecContext(ctx, "SAVEPOINT job"); err != nil {

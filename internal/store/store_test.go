@@ -248,6 +248,25 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// TestGivingUp: a caller that goes away either wrote nothing or hears how it went.
+func TestGivingUp(t *testing.T) {
+	s := open(t, temp(t))
+	var wg sync.WaitGroup
+	for i := range 100 {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rand.IntN(3000))*time.Microsecond)
+			defer cancel()
+			v := vm(fmt.Sprintf("vm%03d", i))
+			err := s.Birth(ctx, v, nil, enroll.Once{})
+			time.Sleep(10 * time.Millisecond)
+			if _, there := s.VM(t.Context(), "default", v.Name); (there == nil) != (err == nil) {
+				t.Errorf("%s: answered %v, and then %v", v.Name, err, there)
+			}
+		})
+	}
+	wg.Wait()
+}
+
 func TestSchemaOfTheFuture(t *testing.T) {
 	path := temp(t)
 	s := open(t, path)
