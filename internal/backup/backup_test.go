@@ -114,11 +114,10 @@ func TestNames(t *testing.T) {
 
 func FuzzOpen(f *testing.F) {
 	recovery := secret.New(bytes.Repeat([]byte{8}, 32))
-	r, err := NewRecipient(recovery)
+	good, err := os.ReadFile("testdata/v1.backup") // sealing is random, and each worker must know the same one
 	if err != nil {
 		f.Fatal(err)
 	}
-	good := seal(f, r, map[string]string{"a": "b"}, "a")
 	f.Add(good)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if _, err := open(b, recovery); err == nil && !bytes.Equal(b, good) {
