@@ -50,6 +50,9 @@ var checkFindings = finding.Catalog{
 	{Code: "STORE_AHEAD_OF_AUDIT", Severity: finding.Error,
 		Meaning: finding.Text{EN: "The store knows a VM whose birth the audit log does not: the log was replaced or cut, or somebody wrote to the store.", ZH: "数据库中有审计日志未记载其诞生的虚拟机：日志被替换或截断，或有人改写了数据库。"},
 		Remedy:  finding.Text{EN: "Compare with a checkpoint kept elsewhere: vouchsafe audit verify --checkpoint FILE", ZH: "请与异地检查点对比：vouchsafe audit verify --checkpoint FILE"}},
+	{Code: "REVOCATION_UNFINISHED", Severity: finding.Error,
+		Meaning: finding.Text{EN: "A revoked VM still has a certificate that is good: the service stopped in the middle of revoking.", ZH: "已吊销的虚拟机仍持有有效证书：服务在吊销过程中停止。"},
+		Remedy:  finding.Text{EN: "vouchsafe vm revoke {0} --reason 'finish what was begun'", ZH: "vouchsafe vm revoke {0} --reason '完成未尽的吊销'"}},
 	{Code: "CLOCK_BEHIND", Severity: finding.Warning,
 		Meaning: finding.Text{EN: "The clock is before the newest record: it was set back, or was ahead when that was written.", ZH: "时钟早于最新记录：时钟被调回，或写入时时钟超前。"},
 		Remedy:  finding.Text{EN: "Set the clock right: timedatectl", ZH: "请校准时钟：timedatectl"}},
@@ -266,5 +269,12 @@ func (e *examiner) vms(ctx context.Context, st *store.Store, ring *keyring.Ring)
 	})
 	if err != nil {
 		e.add("STORE_DAMAGED", "VMs", strings.TrimSpace(err.Error()))
+	}
+	unfinished, err := st.UnfinishedRevocations(ctx)
+	if err != nil {
+		e.add("STORE_DAMAGED", "VMs", err.Error())
+	}
+	for _, vm := range unfinished {
+		e.add("REVOCATION_UNFINISHED", vm[1], "tenant "+vm[0], vm[1])
 	}
 }

@@ -166,7 +166,11 @@ func TestServiceKill(t *testing.T) {
 		if t.Failed() {
 			t.Fatalf("cycle %d: %s", cycle, words.String())
 		}
-		noErrors(t, dir, audit.Outside{Name: "handed out", Signed: []byte(checkpoint)})
+		var outside []audit.Outside
+		if checkpoint != "" { // a busy machine may have made none yet
+			outside = []audit.Outside{{Name: "handed out", Signed: []byte(checkpoint)}}
+		}
+		noErrors(t, dir, outside...)
 	}
 	s, err := openService(t.Context(), dir, serviceOptions{})
 	if err != nil {

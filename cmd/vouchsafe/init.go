@@ -94,8 +94,12 @@ func createService(ctx context.Context, dir string, o initOptions) (serviceFile,
 	rand.Read(id)
 	file := serviceFile{Format: serviceFormat, ID: hex.EncodeToString(id), TrustDomain: o.trustDomain, Created: now.UTC().Truncate(time.Second)}
 
-	// 1. The root key, wrapped by the one tier that every machine has.
+	// 1. The recovery key, first: it may go to a place where it cannot be written.
+	// Then the root key, wrapped by the one tier that every machine has.
 	rootKey, tierKey, recovery := secret.Random(seal.RootKeySize), secret.Random(seal.RootKeySize), secret.Random(seal.RootKeySize)
+	if err := seal.WriteKeyFile(o.recovery, recovery); err != nil {
+		return fail(err)
+	}
 	if err := seal.WriteKeyFile(filepath.Join(dir, fileRootKey), tierKey); err != nil {
 		return fail(err)
 	}
@@ -112,10 +116,7 @@ func createService(ctx context.Context, dir string, o initOptions) (serviceFile,
 	}
 	ring := keyring.NewRing(rootKey)
 
-	// 2. The recovery key, and what the service keeps of it.
-	if err := seal.WriteKeyFile(o.recovery, recovery); err != nil {
-		return fail(err)
-	}
+	// 2. What the service keeps of the recovery key.
 	recipient, err := backup.NewRecipient(recovery)
 	if err != nil {
 		return fail(err)

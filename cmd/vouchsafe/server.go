@@ -126,10 +126,19 @@ func serve(ctx context.Context, a *app, dir string, o serverOptions) (err error)
 	fmt.Fprintf(a.err, a.say("service %s listens on %s\n", "服务 %s 监听于 %s\n"), s.file.ID, url)
 	failed := make(chan error, 1)
 	go func() { failed <- srv.ServeTLS(l, "", "") }()
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
+	tidy := time.NewTicker(time.Hour)
+	defer tidy.Stop()
+	for running := true; running; {
+		select {
+		case err := <-failed:
+			return err
+		case <-tidy.C:
+			if err := s.store.Forget(ctx); err != nil {
+				logger.Warn("forgetting old idempotency keys", "error", err)
+			}
+		case <-ctx.Done():
+			running = false
+		}
 	}
 	// A signal is how a server is told to stop: no failure.
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)

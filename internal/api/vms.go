@@ -177,6 +177,9 @@ func (s *server) vms() {
 			return nil, err
 		}
 		v, err := s.Store.VM(ctx, tenant, in.Name)
+		if err == nil && v.EKSerial != "" {
+			err = s.Store.Revoke(ctx, tenant, v.EKSerial, ca.CessationOfOperation)
+		}
 		out := vmOut(v)
 		out.Checkpoint = string(receipt.Checkpoint)
 		return answer(out), err

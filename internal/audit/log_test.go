@@ -111,10 +111,9 @@ func TestOneProcessHoldsIt(t *testing.T) {
 // counted counts what reaches the disk, and may fail.
 type counted struct {
 	segmentFile
-	syncs     *atomic.Int64
-	writeErr  func() error
-	syncErr   func() error
-	truncated *atomic.Int64
+	syncs    *atomic.Int64
+	writeErr func() error
+	syncErr  func() error
 }
 
 func (c counted) Sync() error {

@@ -67,6 +67,18 @@ func (s *Store) Check(ctx context.Context) ([]string, error) {
 	return bad, nil
 }
 
+// UnfinishedRevocations lists revoked VMs, by tenant and name, that still have a
+// good certificate: the service stopped between the two.
+func (s *Store) UnfinishedRevocations(ctx context.Context) ([][2]string, error) {
+	return list(ctx, s.reading, func(r scanner) (vm [2]string, err error) {
+		err = r.Scan(&vm[0], &vm[1])
+		return vm, err
+	}, `SELECT v.tenant, v.name FROM vm v WHERE v.state = 'revoked' AND EXISTS (
+			SELECT 1 FROM certificate c WHERE c.tenant = v.tenant AND c.state = 'issued' AND c.not_after > $1
+			AND (c.serial = v.ek_serial OR c.profile = 'vm-identity' AND c.subject LIKE 'spiffe://%/' || v.tenant || '/vm/' || v.name))
+		ORDER BY v.tenant, v.name`, millis(s.now()))
+}
+
 // Snapshot writes a consistent copy of the store into a new file, while
 // writers go on.
 func (s *Store) Snapshot(ctx context.Context, path string) error {

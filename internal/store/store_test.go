@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vouchsafe/vouchsafe/internal/ca"
 	"github.com/vouchsafe/vouchsafe/internal/enroll"
 	"github.com/vouchsafe/vouchsafe/internal/keyring"
 	"github.com/vouchsafe/vouchsafe/internal/secret"
@@ -309,6 +310,46 @@ func (s *Store) writing2(t *testing.T) *sql.DB {
 	}
 	t.Cleanup(func() { db.Close() })
 	return db
+}
+
+// TestUnfinishedRevocation: a revoked VM that still has a good certificate is found.
+func TestUnfinishedRevocation(t *testing.T) {
+	s := open(t, temp(t))
+	birth(t, s, "web1")
+	birth(t, s, "web")
+	subject := "spiffe://vouchsafe.test/default/vm/web1"
+	in := ca.Intent{Tenant: "default", Purpose: ca.VMIdentity, Profile: "vm-identity", Serial: "4f", Subject: subject, NotAfter: time.Now().Add(time.Hour)}
+	if err := s.RecordIntent(t.Context(), in); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.write(t.Context(), func(t *tx) error { _, err := t.exec(`UPDATE certificate SET state = 'issued'`); return err }); err != nil {
+		t.Fatal(err)
+	}
+	find := func() int {
+		t.Helper()
+		vms, err := s.UnfinishedRevocations(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(vms)
+	}
+	if n := find(); n != 0 {
+		t.Errorf("%d unfinished before anything was revoked", n)
+	}
+	for _, vm := range []string{"web1", "web"} {
+		if err := s.UpdateVM(t.Context(), "default", vm, func(st *enroll.Standing) error { st.VM.State = enroll.StateRevoked; return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := find(); n != 1 {
+		t.Errorf("%d unfinished, want 1", n)
+	}
+	if serials, err := s.RevokeSubject(t.Context(), "default", subject, ca.PrivilegeWithdrawn); err != nil || len(serials) != 1 {
+		t.Errorf("revoked %v, %v", serials, err)
+	}
+	if n := find(); n != 0 {
+		t.Errorf("%d unfinished after revoking", n)
+	}
 }
 
 func TestKeyRotationIsStored(t *testing.T) {
