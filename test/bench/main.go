@@ -8,6 +8,7 @@
 //	go run ./bench -b '../vouchsafe vtpm serve'     # against a program built here
 //	go run ./bench -only 'Sign|Quote' -markdown     # the rows for docs/PERFORMANCE.md
 //	go run ./bench -many 8                          # eight instances of each, all busy
+//	go run ./bench -create 20                       # making instances, certificates and all
 //
 // Begin with run in measure.go; the operations are in the files ops_*.go.
 package main
@@ -33,6 +34,9 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 3, "start both servers anew this many times and take the median")
 	flag.IntVar(&o.many, "many", 0, "this many instances of each at once, all busy: operations per second")
 	flag.BoolVar(&o.markdown, "markdown", false, "write a Markdown table")
+	create := flag.Int("create", 0, "make this many instances with each set-up program")
+	setupA := flag.String("a-setup", "swtpm_setup", "the first set-up program")
+	setupB := flag.String("b-setup", "vouchsafe vtpm setup", "the second; empty measures the first alone")
 	list := flag.Bool("list", false, "name the operations")
 	flag.Parse()
 	if *list {
@@ -51,10 +55,20 @@ func main() {
 			o.servers = append(o.servers, strings.Fields(s))
 		}
 	}
+	work := o.run
+	if *create > 0 {
+		var setups [][]string
+		for _, s := range []string{*setupA, *setupB} {
+			if s != "" {
+				setups = append(setups, strings.Fields(s))
+			}
+		}
+		work = func() error { return o.creation(*create, setups) }
+	}
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, os.Interrupt)
 	done := make(chan error, 1)
-	go func() { done <- o.run() }()
+	go func() { done <- work() }()
 	select {
 	case <-interrupted:
 		stopAll()

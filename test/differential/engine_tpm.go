@@ -53,4 +53,25 @@ func (e *engineTPM) PowerCycle() error {
 	return nil
 }
 
+// Suspend takes both parts of the state and begins anew with them.
+func (e *engineTPM) Suspend() error {
+	volatile, err := e.t.Volatile()
+	if err != nil {
+		return fmt.Errorf("taking the volatile state: %w", err)
+	}
+	t, err := engine.PowerOn(engine.Config{Store: e}, e.t.Permanent())
+	if err != nil {
+		return fmt.Errorf("the engine does not take its own state: %w", err)
+	}
+	if err := t.Resume(volatile); err != nil {
+		return fmt.Errorf("the engine does not take its own volatile state: %w", err)
+	}
+	again, err := t.Volatile()
+	if err != nil || len(again) != len(volatile) {
+		return fmt.Errorf("the volatile state has %d octets, then %d: %v", len(volatile), len(again), err)
+	}
+	e.t = t
+	return nil
+}
+
 func (e *engineTPM) Close() {}

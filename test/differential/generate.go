@@ -71,7 +71,7 @@ func (g *generator) Next() Step {
 		return g.step("Startup : : u16(%s)", g.pick("0", "0", "0", "1"))
 	}
 	s := g.valid()
-	if g.chance(14) && !s.Power {
+	if g.chance(14) && !s.Power && !s.Suspend {
 		g.spoil(&s)
 	}
 	return s
@@ -85,7 +85,7 @@ func (g *generator) Observe(s Step, o Outcome) {
 		g.sessions = slices.DeleteFunc(g.sessions, func(l *live) bool { return !l.saved })
 		return
 	}
-	if o.RC != 0 || o.Left {
+	if o.RC != 0 || o.Left || s.Suspend {
 		return
 	}
 	if g.done != nil {
@@ -135,6 +135,8 @@ func (g *generator) valid() Step {
 		return g.step("Shutdown : : u16(%s)", g.pick("0", "1"))
 	case n < 74 && g.chance(50):
 		return Step{Power: true}
+	case n < 75 && g.chance(50):
+		return Step{Suspend: true}
 	}
 	return g.any()
 }

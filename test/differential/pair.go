@@ -58,6 +58,9 @@ func (p *Pair) Step(st Step) (Outcome, error) {
 	if st.Power {
 		return o, errors.Join(p.theirs.tpm.PowerCycle(), p.ours.tpm.PowerCycle())
 	}
+	if st.Suspend {
+		return o, errors.Join(p.theirs.tpm.Suspend(), p.ours.tpm.Suspend())
+	}
 	x, err := p.theirs.render(st)
 	if err == nil {
 		var y *rendered

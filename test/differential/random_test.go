@@ -32,7 +32,7 @@ func generated(p *Pair, seed uint64) ([]Step, Result, error) {
 		}
 		g.Observe(st, o)
 		r.Commands = p.Commands
-		if !st.Power && !o.Left {
+		if !st.Power && !st.Suspend && !o.Left {
 			if r.Codes[st.Command] == nil {
 				r.Codes[st.Command] = map[uint32]int{}
 			}

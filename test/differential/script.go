@@ -11,12 +11,14 @@ import (
 // A Step is one line of a sequence: a command in symbols, or the loss and return of power.
 //
 //	[@LOCALITY] COMMAND HANDLE… : AUTHORIZATION… : PARAMETER… [-> SLOT] [! FAULT…]
-//	power
+//	power      (lost and given back)
+//	suspend    (the whole state taken out, the TPM made anew from it, as in a migration)
 //
 // A symbol is worked out for each TPM on its own (see expr.go), so that a line
 // means the same to both although handles, nonces and blobs differ.
 type Step struct {
 	Power    bool
+	Suspend  bool
 	Locality string
 	Command  string // TPM2_ name without the prefix, or a command code in hex
 	Handles  []string
@@ -29,6 +31,9 @@ type Step struct {
 func (s Step) String() string {
 	if s.Power {
 		return "power"
+	}
+	if s.Suspend {
+		return "suspend"
 	}
 	var b strings.Builder
 	if s.Locality != "" {
@@ -60,8 +65,8 @@ func (s Step) String() string {
 func parseStep(line string) (Step, error) {
 	var s Step
 	words := strings.Fields(line)
-	if len(words) == 1 && words[0] == "power" {
-		s.Power = true
+	if len(words) == 1 && (words[0] == "power" || words[0] == "suspend") {
+		s.Power, s.Suspend = words[0] == "power", words[0] == "suspend"
 		return s, nil
 	}
 	if len(words) > 0 && strings.HasPrefix(words[0], "@") {

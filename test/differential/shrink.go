@@ -50,7 +50,7 @@ func Run(p *Pair, steps []Step) (Result, error) {
 			return r, fmt.Errorf("step %d: %w", i+1, err)
 		}
 		r.Commands = p.Commands
-		if !st.Power && !o.Left {
+		if !st.Power && !st.Suspend && !o.Left {
 			if r.Codes[st.Command] == nil {
 				r.Codes[st.Command] = map[uint32]int{}
 			}

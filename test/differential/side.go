@@ -15,6 +15,7 @@ import (
 type TPM interface {
 	Execute(locality uint8, cmd []byte) ([]byte, error)
 	PowerCycle() error // without TPM2_Shutdown
+	Suspend() error    // the volatile state taken out, and a TPM made anew that goes on with it
 	Close()
 }
 

@@ -52,6 +52,11 @@ func (t *socketTPM) PowerCycle() error {
 	return t.ctrl.PowerCycle()
 }
 
+func (t *socketTPM) Suspend() error {
+	t.locality = 0
+	return t.ctrl.Suspend()
+}
+
 func (t *socketTPM) Close() {
 	t.p.Stop()
 	os.RemoveAll(t.dir)

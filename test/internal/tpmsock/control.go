@@ -14,6 +14,7 @@ const (
 	ctrlInit        = 0x02
 	ctrlShutdown    = 0x03
 	ctrlSetLocality = 0x05
+	ctrlStore       = 0x0a
 )
 
 // A Control is swtpm's control channel.
@@ -31,6 +32,14 @@ func DialControl(addr string) (*Control, error) {
 
 // PowerCycle takes the power away and gives it back, without TPM2_Shutdown.
 func (c *Control) PowerCycle() error { return c.do(ctrlInit, []byte{0, 0, 0, 0}) }
+
+// Suspend has the volatile state written, and the TPM begin anew with it.
+func (c *Control) Suspend() error {
+	if err := c.do(ctrlStore, nil); err != nil {
+		return err
+	}
+	return c.do(ctrlInit, []byte{0, 0, 0, 1})
+}
 
 // SetLocality sets the locality of the commands that follow.
 func (c *Control) SetLocality(l uint8) error { return c.do(ctrlSetLocality, []byte{l}) }
