@@ -76,8 +76,7 @@ func (t *TPM) startup(c *call, in *tpm2.Startup, _ *tpm2.StartupResponse) tpm2.R
 	}
 	t.startPCRs(keepPCR, locality)
 	if t.hcrtm != nil {
-		t.hcrtm.intoPCR0(t)
-		t.hcrtm = nil
+		t.measure(0) // which holds locality 4 by now
 	}
 	t.ram.started = true
 	return tpm2.RCSuccess

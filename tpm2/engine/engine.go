@@ -52,11 +52,11 @@ type TPM struct {
 	tx  *nvram // the running command's changed copy, nil until it writes
 	ram ram
 
-	present     bool   // physical presence, see PhysicalPresence
-	established bool   // TPM_ESTABLISHED as the platform sees it
-	hcrtm       *hcrtm // an H-CRTM sequence in progress
-	call        call   // the command in progress, kept for its memory
-	scratch     []byte // for answers that need no memory of their own
+	present     bool      // physical presence, see PhysicalPresence
+	established bool      // TPM_ESTABLISHED as the platform sees it
+	hcrtm       *sequence // an H-CRTM sequence in progress
+	call        call      // the command in progress, kept for its memory
+	scratch     []byte    // for answers that need no memory of their own
 	reading     pcrReading
 	hashes      map[tpm2.AlgID]hash.Hash // see hash
 	dec         tpm2.Decoder

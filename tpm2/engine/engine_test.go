@@ -439,3 +439,29 @@ func TestRolesAreOfThePlaceNotOfTheHandle(t *testing.T) {
 	key := b.primary(tpm2.RHOwner, pub).ObjectHandle
 	b.refused(tpm2.RCAuthUnavailable, &tpm2.ActivateCredential{ActivateHandle: key, KeyHandle: key})
 }
+
+// A TPM can be suspended before TPM2_Startup too, in the middle of an H-CRTM.
+func TestSuspendBeforeStartup(t *testing.T) {
+	pcr0 := func(suspend bool) []byte {
+		b := &bench{t: t, store: &memory{}}
+		b.tpm = must(Manufacture(b.config()))
+		b.tpm.HashStart()
+		b.tpm.HashData([]byte("firm"))
+		if suspend {
+			volatile := must(b.tpm.Volatile())
+			b.tpm = must(PowerOn(b.config(), b.store.state))
+			if err := b.tpm.Resume(volatile); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.tpm.HashData([]byte("ware"))
+		b.tpm.HashEnd()
+		b.ok(&tpm2.Startup{}, nil)
+		var r tpm2.PCRReadResponse
+		b.ok(&tpm2.PCRRead{PCRSelectionIn: []tpm2.TPMSPCRSelection{{Hash: tpm2.AlgSHA256, PCRSelect: []byte{1, 0, 0}}}}, &r)
+		return r.PCRValues[0]
+	}
+	if got, want := pcr0(true), pcr0(false); !bytes.Equal(got, want) {
+		t.Errorf("PCR 0 after a suspend: got %x, want %x", got, want)
+	}
+}

@@ -1,34 +1,20 @@
 package engine
 
-import (
-	"hash"
-
-	"github.com/vouchsafe/vouchsafe/tpm2"
-	"github.com/vouchsafe/vouchsafe/tpm2/internal/crypt"
-)
-
-// hcrtm is an event sequence of the platform: before TPM2_Startup an H-CRTM,
-// after it a dynamic launch (Part 1, 14.7; Part 3, 22.9 to 22.11).
-type hcrtm struct {
-	alg []tpm2.AlgID
-	h   []hash.Hash
-}
+// The platform has an event sequence of its own: before TPM2_Startup it is the
+// H-CRTM, after it a dynamic launch (Part 1, 14.7; Part 3, 22.9 to 22.11).
 
 // HashStart is _TPM_Hash_Start.
 func (t *TPM) HashStart() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s := &hcrtm{alg: t.nv.banks}
+	algs := t.nv.banks
 	if t.ram.started {
-		s.alg = nil
+		algs = nil
 		for _, b := range t.ram.pcr {
-			s.alg = append(s.alg, b.alg)
+			algs = append(algs, b.alg)
 		}
 	}
-	for _, a := range s.alg {
-		s.h = append(s.h, crypt.New(a))
-	}
-	t.hcrtm = s
+	t.hcrtm = newSequence(seqEvent, nil, algs...)
 	t.established = true
 }
 
@@ -37,9 +23,7 @@ func (t *TPM) HashData(data []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.hcrtm != nil {
-		for _, h := range t.hcrtm.h {
-			h.Write(data)
-		}
+		t.hcrtm.feed(data)
 	}
 }
 
@@ -58,15 +42,26 @@ func (t *TPM) HashEnd() {
 			}
 		}
 	}
-	for i, a := range t.hcrtm.alg {
-		t.extend(17, a, t.hcrtm.h[i].Sum(nil))
+	t.measure(17)
+}
+
+// measure extends a PCR with what the platform's sequence hashed, and ends it.
+func (t *TPM) measure(pcr int) {
+	for i, a := range t.hcrtm.algs {
+		t.extend(pcr, a, t.hcrtm.sums[i].Sum(nil))
 	}
 	t.hcrtm = nil
 }
 
-// intoPCR0 extends PCR 0, which holds locality 4, with what was measured before TPM2_Startup.
-func (s *hcrtm) intoPCR0(t *TPM) {
-	for i, a := range s.alg {
-		t.extend(0, a, s.h[i].Sum(nil))
+// sequences are all the digests in progress, to be saved and restored with the state.
+func (t *TPM) sequences() (out []*sequence) {
+	for _, o := range t.ram.objects {
+		if o != nil && o.seq != nil {
+			out = append(out, o.seq)
+		}
 	}
+	if t.hcrtm != nil {
+		out = append(out, t.hcrtm)
+	}
+	return out
 }

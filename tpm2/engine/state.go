@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"time"
 
 	"github.com/vouchsafe/vouchsafe/tpm2"
@@ -239,39 +240,35 @@ func (s *stateClear) walk(c *coder) {
 }
 
 func (t *TPM) encodeVolatile() ([]byte, error) {
-	for _, o := range t.ram.objects {
-		if o != nil && o.seq != nil {
-			if err := o.seq.save(); err != nil {
-				return nil, err
-			}
+	for _, s := range t.sequences() {
+		if err := s.save(); err != nil {
+			return nil, err
 		}
 	}
 	return encodeBlob(stateVolatile, t.walkVolatile), nil
 }
 
 func (t *TPM) decodeVolatile(blob []byte) error {
-	was := t.ram
-	if err := decodeBlob(stateVolatile, blob, t.walkVolatile); err != nil {
-		t.ram = was
-		return err
-	}
-	for _, o := range t.ram.objects {
-		if o != nil && o.seq != nil {
-			if err := o.seq.restore(); err != nil {
-				t.ram = was
-				return err
-			}
+	was, wasHashing, wasEstablished := t.ram, t.hcrtm, t.established
+	err := decodeBlob(stateVolatile, blob, t.walkVolatile)
+	if err == nil {
+		for _, s := range t.sequences() {
+			err = errors.Join(err, s.restore())
 		}
 	}
-	return nil
+	if err != nil {
+		t.ram, t.hcrtm, t.established = was, wasHashing, wasEstablished
+	}
+	return err
 }
 
 func (t *TPM) walkVolatile(c *coder) {
 	r := &t.ram
-	c.flag(&r.started)
-	r.reset.walk(c)
-	r.clear.walk(c)
-	list(c, &r.pcr, 8, walkBank)
+	if c.flag(&r.started); r.started { // before TPM2_Startup there is none of this
+		r.reset.walk(c)
+		r.clear.walk(c)
+		list(c, &r.pcr, 8, walkBank)
+	}
 	for i := range r.objects {
 		optional(c, &r.objects[i], walkObject)
 	}
@@ -292,4 +289,5 @@ func (t *TPM) walkVolatile(c *coder) {
 		t.rebase(now, clock)
 	}
 	c.flag(&t.established)
+	optional(c, &t.hcrtm, walkSequence)
 }
