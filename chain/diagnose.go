@@ -73,6 +73,11 @@ func (d *diagnosis) run() {
 	d.find = newFinder(d.certs, d.o.Roots, d.o.Pool)
 	d.chooseLeaf()
 	if d.leaf == nil {
+		for _, c := range d.certs {
+			if c.Damage != "" {
+				d.damaged(c)
+			}
+		}
 		return
 	}
 	d.checkKey()
@@ -230,6 +235,9 @@ func (d *diagnosis) chooseLeaf() {
 // signed with a host name in it, or the one that has the name asked for.
 func (d *diagnosis) caAsLeaf() *Cert {
 	for _, c := range d.certs {
+		if c.X == nil && len(d.certs) == 1 && bytes.Contains(c.Raw, []byte{0x55, 0x1D, 0x11}) {
+			return c // damaged, and with a subjectAltName in what is left
+		}
 		if c.X == nil || d.issuesAnother(c) {
 			continue
 		}

@@ -220,21 +220,21 @@ func (d *diagnosis) edition(c *Cert) *Cert {
 
 // shippedRoots are roots that laptops came with, their keys known to everyone:
 // a leaf of theirs was made by malware or by a proxy on that machine.
-var shippedRoots = []string{"eDellRoot", "DSDTestProvider", "Superfish, Inc."}
+var shippedRoots = []string{"eDellRoot", "DSDTestProvider", "Superfish"}
 
 // rootRather guesses whether the unknown issuer is a root that is not trusted,
 // or an intermediate that is not here. Whom a root has signed publishes no
 // caIssuers as a rule, and roots are called so.
 func (d *diagnosis) rootRather(top *Cert) bool {
-	if slices.Contains(shippedRoots, nameShort(top.Issuer())) {
+	if slices.ContainsFunc(shippedRoots, func(n string) bool { return strings.Contains(top.Issuer(), "CN="+n) }) {
 		return true
 	}
-	if top.X != nil && len(top.X.IssuingCertificateURL) > 0 {
-		return false
-	}
 	name := strings.ToLower(top.Issuer())
-	if top == d.leaf {
-		return strings.Contains(name, "root")
+	switch words := strings.FieldsFunc(name, func(r rune) bool { return r < 0x80 && !isLetter(byte(r)) }); {
+	case slices.Contains(words, "root"):
+		return true
+	case top.X != nil && len(top.X.IssuingCertificateURL) > 0 || top == d.leaf:
+		return false
 	}
 	return d.o.Pool.Len() > 0 || strings.Contains(name, "root") || strings.Contains(name, "primary")
 }
