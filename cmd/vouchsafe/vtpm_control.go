@@ -69,7 +69,11 @@ func controlVTPM(a *app, f controlFlags, args []string) error {
 	}
 	conn, err := dialControl(f)
 	if err != nil {
-		return err
+		var u usageError
+		if errors.As(err, &u) {
+			return err
+		}
+		return withHint(fmt.Errorf("reaching the vTPM: %w", err), "is it running, and is this the socket of its --ctrl? Try: ss -lxt")
 	}
 	defer conn.Close()
 	// Storing state fsyncs, and power-on derives keys: seconds on a busy disk.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -144,6 +145,9 @@ func serveInstance(ctx context.Context, f serveFlags, cfg vtpm.Config, flags set
 		return err
 	}
 	defer closeChannels(server)
+	if server.Control == nil && server.ControlConn == nil && !poweredOn(flags) {
+		return withHint(usageError{errors.New("nobody could switch the TPM on: there is no --ctrl")}, "add --ctrl, or --flags not-need-init,startup-clear")
+	}
 	instance, err := vtpm.Open(cfg)
 	if err != nil {
 		return err
@@ -167,6 +171,7 @@ func serveInstance(ctx context.Context, f serveFlags, cfg vtpm.Config, flags set
 	if err := daemonReady(); err != nil {
 		return err
 	}
+	cfg.Log.Info("serving", "data", channelName(server.Data, server.DataConn), "control", channelName(server.Control, server.ControlConn), "dir", cfg.Dir, "version", version)
 	err = server.Serve(ctx)
 	if e := instance.Close(); err == nil {
 		err = e
@@ -174,20 +179,20 @@ func serveInstance(ctx context.Context, f serveFlags, cfg vtpm.Config, flags set
 	return err
 }
 
+// poweredOn says whether --flags wants the TPM on without a CMD_INIT.
+func poweredOn(flags settings) bool {
+	return flags.has("not-need-init") || flags.has("startup-clear") || flags.has("startup-state")
+}
+
 // startup powers the TPM on when --flags says so, and sends TPM2_Startup.
 func startup(instance *vtpm.Instance, flags settings) error {
-	types := map[string]byte{"startup-clear": 0, "startup-state": 1}
-	needed := flags.has("not-need-init")
-	for name := range types {
-		needed = needed || flags.has(name)
-	}
-	if !needed {
+	if !poweredOn(flags) {
 		return nil
 	}
 	if err := instance.PowerOn(swtpm.Peer{}, false); err != nil {
 		return err
 	}
-	for name, su := range types {
+	for name, su := range map[string]byte{"startup-clear": 0, "startup-state": 1} {
 		if !flags.has(name) {
 			continue
 		}

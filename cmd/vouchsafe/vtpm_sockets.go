@@ -66,6 +66,17 @@ func closeChannels(s *swtpm.Server) {
 	}
 }
 
+// channelName names a channel in the log.
+func channelName(l net.Listener, c net.Conn) string {
+	switch {
+	case l != nil:
+		return l.Addr().String()
+	case c != nil:
+		return "a descriptor that was handed over"
+	}
+	return "none (or what SET_DATAFD brings)"
+}
+
 func connFrom(s settings, name string) (net.Conn, error) {
 	f, err := descriptor(s, name)
 	if err != nil {

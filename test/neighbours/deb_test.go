@@ -52,7 +52,7 @@ list() { find /etc /usr/bin /usr/lib/vouchsafe /usr/sbin /usr/share/man /usr/sha
 had=; [ -e /usr/bin/swtpm ] && had=$(sha256sum </usr/bin/swtpm)
 rm -rf /var/lib/vouchsafe
 list >/tmp/before
-dpkg -i /vouchsafe.deb
+dpkg --no-triggers -i /vouchsafe.deb
 vouchsafe version
 swtpm socket --print-capabilities | grep -q '"tpm-2.0"'
 readlink -f /usr/bin/swtpm | grep -q '^/usr/bin/vouchsafe-swtpm$'
@@ -68,8 +68,8 @@ swtpm_setup --tpm2 --tpmstate /tmp/state --vmid x --create-ek-cert --create-plat
 [ -s /var/lib/vouchsafe/local-ca/ca.pem ]
 man -w vouchsafe-vtpm-serve >/dev/null 2>&1 || [ -s /usr/share/man/man1/vouchsafe-vtpm-serve.1.gz ]
 bash -n /usr/share/bash-completion/completions/vouchsafe
-dpkg -i /vouchsafe.deb # an upgrade to itself
-dpkg --purge vouchsafe
+dpkg --no-triggers -i /vouchsafe.deb # an upgrade to itself
+dpkg --no-triggers --purge vouchsafe
 [ -z "$had" ] || [ "$(sha256sum </usr/bin/swtpm)" = "$had" ]
 [ -n "$had" ] || [ ! -e /usr/bin/swtpm ]
 dpkg-divert --list | grep vouchsafe && exit 1
