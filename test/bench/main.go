@@ -8,6 +8,7 @@
 //	go run ./bench -b '../vouchsafe vtpm serve'     # against a program built here
 //	go run ./bench -only 'Sign|Quote' -markdown     # the rows for docs/PERFORMANCE.md
 //	go run ./bench -many 8                          # eight instances of each, all busy
+//	go run ./bench -density 1000                    # memory of many engines in one process
 //	go run ./bench -create 20                       # making instances, certificates and all
 //
 // Begin with run in measure.go; the operations are in the files ops_*.go.
@@ -34,6 +35,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 3, "start both servers anew this many times and take the median")
 	flag.IntVar(&o.many, "many", 0, "this many instances of each at once, all busy: operations per second")
 	flag.BoolVar(&o.markdown, "markdown", false, "write a Markdown table")
+	density := flag.Int("density", 0, "make this many engines in this process, use them, and say what memory each takes")
 	create := flag.Int("create", 0, "make this many instances with each set-up program")
 	setupA := flag.String("a-setup", "swtpm_setup", "the first set-up program")
 	setupB := flag.String("b-setup", "vouchsafe vtpm setup", "the second; empty measures the first alone")
@@ -56,6 +58,9 @@ func main() {
 		}
 	}
 	work := o.run
+	if *density > 0 {
+		work = func() error { return o.density(*density) }
+	}
 	if *create > 0 {
 		var setups [][]string
 		for _, s := range []string{*setupA, *setupB} {
