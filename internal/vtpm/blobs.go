@@ -154,9 +154,7 @@ func (i *Instance) stage(as kind, blob []byte) error {
 
 // LockStorage takes the lock on the directory again.
 func (i *Instance) LockStorage(retries uint32) error {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return i.dir.take(int(min(retries, maxLockRetries)))
+	return i.retake(int(min(retries, maxLockRetries)))
 }
 
 // maxLockRetries is 10 s; QEMU asks for 3 s.

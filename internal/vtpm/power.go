@@ -115,7 +115,7 @@ func (i *Instance) on(deleteVolatile bool) (how string, err error) {
 	}
 	i.stored = vol != nil && !deleteVolatile && i.dir.has(volatileFile)
 	i.dir.markRunning(time.Now())
-	i.quiet.Store(false)
+	i.quiet.Store(vol != nil) // resumed, and nothing ran: it can be resumed again
 	i.tpm.Store(&t)
 	return how, nil
 }
@@ -257,12 +257,39 @@ func (i *Instance) Execute(locality uint8, cmd, dst []byte) []byte {
 // relock takes the lock again when it was given up for a migration that did
 // not happen, and the guest goes on here.
 func (i *Instance) relock() bool {
-	if !i.cfg.ReleaseLock || !i.quiet.Load() {
-		return true
+	return !i.cfg.ReleaseLock || !i.quiet.Load() || i.retake(0) == nil
+}
+
+// retake takes a lock that was given up, and makes sure that the TPM which was
+// handed out has not lived elsewhere meanwhile: then this one is a copy of what
+// it was, and must not go on.
+func (i *Instance) retake(retries int) error {
+	var mine []byte // before i.mu: the engine holds its lock when it stores
+	if t := i.tpm.Load(); t != nil {
+		mine = (*t).Permanent()
+		defer clear(mine)
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return i.dir.take(0) == nil
+	if i.dir.lock != nil {
+		return nil
+	}
+	if err := i.dir.take(retries); err != nil || mine == nil {
+		return err
+	}
+	known := i.generation
+	state, err := i.load()
+	defer clear(state)
+	if found := i.generation; err == nil && found != known && !bytes.Equal(state, mine) {
+		i.generation = known
+		err = refuse("STATE_ROLLED_BACK", i.dir.path,
+			fmt.Sprintf("it was handed out at generation %d, and has run elsewhere until %d", known, found), i.dir.path, fmt.Sprint(known))
+	}
+	if err != nil {
+		i.dir.release()
+		i.log.Error("the vTPM does not go on here", "err", err)
+	}
+	return err
 }
 
 // Cancel asks the running command to stop.

@@ -312,6 +312,47 @@ func TestConcurrentUse(t *testing.T) {
 	on(t, i)
 }
 
+// A target that did not run may give the vTPM back; once it has run, what the
+// source holds is an old copy, and must not go on.
+func TestSourceDoesNotLiveAgain(t *testing.T) {
+	for name, runs := range map[string]bool{"the target did not run": false, "the target ran": true} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			source, _ := openTest(t, Config{Dir: dir, ReleaseLock: true})
+			target, _ := openTest(t, Config{Dir: dir, DeferLock: true})
+			on(t, source)
+			run(source, 1)
+			for _, k := range []swtpm.BlobKind{swtpm.Permanent, swtpm.Volatile, swtpm.SaveState} {
+				if b, sealed, err := source.Blob(k, true); err == nil {
+					if err := target.SetBlob(k, b, sealed); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			on(t, target)
+			if runs {
+				run(target, 1)
+			}
+			target.Close()
+			if !runs {
+				if rc, nv, ram := run(source, 1); rc != 0 || nv != 2 || ram != 2 {
+					t.Errorf("the source: %x, nv %d, ram %d", rc, nv, ram)
+				}
+				return
+			}
+			if rc, _, _ := run(source, 1); rc != 0x101 {
+				t.Errorf("the source answers with its old state: %x", rc)
+			}
+			wantRefusal(t, source.LockStorage(0), "STATE_ROLLED_BACK")
+			again, _ := openTest(t, Config{Dir: dir})
+			on(t, again)
+			if _, nv, _ := run(again, 0); nv != 3 {
+				t.Errorf("nv %d, want the target's 2 and its TPM2_Shutdown", nv)
+			}
+		})
+	}
+}
+
 func TestCatalogSpeaksBothLanguages(t *testing.T) {
 	for _, e := range Catalog {
 		for _, text := range []finding.Text{e.Meaning, e.Remedy} {

@@ -106,11 +106,11 @@ func (t *TPM) Permanent() []byte {
 }
 
 // Volatile returns the canonical encoding of everything in RAM, to suspend or
-// to migrate. With [TPM.Permanent], taken at the same moment, it is the whole TPM.
+// to migrate. With [TPM.Permanent], taken before or after it with no command
+// between, it is the whole TPM: taking state changes none.
 func (t *TPM) Volatile() ([]byte, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.tick()
 	return t.encodeVolatile()
 }
 

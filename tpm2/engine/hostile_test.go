@@ -183,3 +183,18 @@ func TestTimedPolicyEndsWithPower(t *testing.T) {
 	}
 	b.refused(tpm2.RCExpired.Param(4), &tpm2.PolicySecret{AuthHandle: tpm2.RHEndorsement, PolicySession: s, Expiration: 60})
 }
+
+// Permanent and volatile state are taken one after the other, and must be of
+// one moment, however long the guest has been idle.
+func TestTakingStateChangesNone(t *testing.T) {
+	b := newBench(t)
+	b.refused(tpm2.RCAuthFail.Session(1), &tpm2.DictionaryAttackLockReset{LockHandle: tpm2.RHLockout}, []byte("wrong"))
+	b.now += 24 * time.Hour
+	puts, before := b.store.puts, b.tpm.Permanent()
+	if _, err := b.tpm.Volatile(); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(before, b.tpm.Permanent()) || b.store.puts != puts {
+		t.Error("the permanent state is another one after the volatile state was taken")
+	}
+}
