@@ -115,6 +115,7 @@ func (i *Instance) on(deleteVolatile bool) (how string, err error) {
 	}
 	i.stored = vol != nil && !deleteVolatile && i.dir.has(volatileFile)
 	i.dir.markRunning(time.Now())
+	i.fault.Store(false)
 	i.quiet.Store(vol != nil) // resumed, and nothing ran: it can be resumed again
 	i.tpm.Store(&t)
 	return how, nil
@@ -251,7 +252,19 @@ func (i *Instance) Execute(locality uint8, cmd, dst []byte) []byte {
 	}
 	// Nothing to lose since a TPM2_Shutdown, nor since the state was handed out.
 	i.quiet.Store(len(cmd) >= 10 && bytes.Equal(cmd[6:10], shutdownClear[6:10]))
-	return (*t).Execute(locality, cmd, dst)
+	out := (*t).Execute(locality, cmd, dst)
+	i.noteFailure(*t, out[len(dst):])
+	return out
+}
+
+// noteFailure tells the log, once, that a TPM went into failure mode.
+func (i *Instance) noteFailure(t machine, rsp []byte) {
+	if len(rsp) != len(rcFailure) || !bytes.Equal(rsp[6:], rcFailure[6:]) {
+		return
+	}
+	if f, ok := t.(interface{ Failure() error }); ok && f.Failure() != nil && !i.fault.Swap(true) {
+		i.log.Error("the TPM is in failure mode until it is powered on again; its stored state is whole", "why", f.Failure())
+	}
 }
 
 // relock takes the lock again when it was given up for a migration that did

@@ -63,6 +63,7 @@ type Instance struct {
 	power sync.RWMutex
 	tpm   atomic.Pointer[machine] // nil: off; changed with power held for writing
 	quiet atomic.Bool             // the state was handed out, and nothing ran since
+	fault atomic.Bool             // failure mode, and the log knows
 
 	// mu guards what follows: the directory and what is known of its content.
 	mu         sync.Mutex

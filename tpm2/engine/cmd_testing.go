@@ -18,6 +18,9 @@ func (t *TPM) incrementalSelfTest(_ *call, in *tpm2.IncrementalSelfTest, _ *tpm2
 	return tpm2.RCSuccess
 }
 
-func (t *TPM) getTestResult(*call, *tpm2.GetTestResult, *tpm2.GetTestResultResponse) tpm2.RC {
+func (t *TPM) getTestResult(_ *call, _ *tpm2.GetTestResult, out *tpm2.GetTestResultResponse) tpm2.RC {
+	if t.failed != nil {
+		out.TestResult = tpm2.RCFailure
+	}
 	return tpm2.RCSuccess // testResult is TPM_RC_SUCCESS as well
 }

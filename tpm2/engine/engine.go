@@ -53,6 +53,7 @@ type TPM struct {
 	ram ram
 
 	present     bool      // physical presence, see PhysicalPresence
+	failed      error     // failure mode, and why
 	established bool      // TPM_ESTABLISHED as the platform sees it
 	hcrtm       *sequence // an H-CRTM sequence in progress
 	call        call      // the command in progress, kept for its memory
@@ -111,6 +112,9 @@ func (t *TPM) Permanent() []byte {
 func (t *TPM) Volatile() ([]byte, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.failed != nil {
+		return nil, errFailureMode
+	}
 	return t.encodeVolatile()
 }
 

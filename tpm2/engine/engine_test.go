@@ -33,6 +33,8 @@ type bench struct {
 	now   time.Duration
 	loc   uint8
 	other peer // set: another TPM in place of ours, see strict_test.go
+
+	mayFail bool // failure mode is what the test is about
 }
 
 // newBench manufactures a TPM and starts it.
@@ -128,6 +130,9 @@ func (b *bench) raw(cmd []byte, rsp tpm2.Response) tpm2.RC {
 	tag, size, rc := tpm2.ST(d.U16()), d.U32(), tpm2.RC(d.U32())
 	if d.RC() != tpm2.RCSuccess || int(size) != len(out) {
 		b.t.Fatalf("malformed response %x", out)
+	}
+	if rc == tpm2.RCFailure && !b.mayFail {
+		b.t.Fatalf("failure mode: %v", b.tpm.Failure())
 	}
 	if rc != tpm2.RCSuccess {
 		if len(out) != headerSize {

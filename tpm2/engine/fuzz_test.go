@@ -49,7 +49,11 @@ func checkResponse(t *testing.T, cmd, rsp []byte) tpm2.RC {
 	if len(rsp) < headerSize || len(rsp) > MaxCommandSize || int(binary.BigEndian.Uint32(rsp[2:])) != len(rsp) {
 		t.Fatalf("command %x: malformed response %x", cmd, rsp)
 	}
-	return tpm2.RC(binary.BigEndian.Uint32(rsp[6:]))
+	rc := tpm2.RC(binary.BigEndian.Uint32(rsp[6:]))
+	if rc == tpm2.RCFailure {
+		t.Fatalf("command %x: failure mode", cmd)
+	}
+	return rc
 }
 
 // slow commands make RSA keys; a fuzzer learns nothing from the wait.

@@ -29,9 +29,16 @@ type call struct {
 
 // Execute runs one command at a locality and appends its response to dst. Any
 // bytes at all may be given: what is not a command is answered with a response code.
-func (t *TPM) Execute(locality uint8, cmd, dst []byte) []byte {
+func (t *TPM) Execute(locality uint8, cmd, dst []byte) (rsp []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	defer func() {
+		if fault := recover(); fault != nil {
+			t.fail(fault)
+			t.enc.Reset(nil)
+			rsp = failure(dst, tpm2.RCFailure)
+		}
+	}()
 	t.tick()
 	c := &t.call
 	*c = call{locality: locality, decryptBy: -1, encryptBy: -1, auditBy: -1}
@@ -83,6 +90,9 @@ func (t *TPM) execute(c *call, cmd []byte) tpm2.RC {
 	c.info = run.info
 
 	// 5.3 mode
+	if t.failed != nil && !worksInFailure(code) {
+		return tpm2.RCFailure
+	}
 	if !t.ram.started && code != tpm2.CCStartup {
 		return tpm2.RCInitialize
 	}

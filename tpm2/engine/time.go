@@ -34,7 +34,7 @@ func (t *TPM) rebase(time, clock uint64) {
 // passed the first such boundary: it has then overtaken any value it may have
 // shown before an unorderly end (Part 1, 33.3.2).
 func (t *TPM) tick() {
-	if !t.ram.started {
+	if !t.ram.started || t.failed != nil {
 		return
 	}
 	if t.clock()/clockUpdate != t.nv.clock/clockUpdate {
