@@ -309,7 +309,7 @@ func (l *Log) write() {
 			case w := <-l.queue:
 				batch = append(batch, w)
 			default:
-				l.push(true)
+				l.push(l.opts.Now(), true)
 				return
 			}
 		}
@@ -323,17 +323,17 @@ func (l *Log) write() {
 			}
 		}
 		l.commit(batch)
+		now := l.opts.Now()
 		for _, w := range batch {
 			close(w.answer)
 		}
-		l.push(false)
+		l.push(now, false)
 	}
 }
 
 // push hands out a checkpoint, and keeps a copy beside the segments so that a
 // tail cut by accident is noticed on this machine too.
-func (l *Log) push(last bool) {
-	now := l.opts.Now()
+func (l *Log) push(now time.Time, last bool) {
 	if gap := now.Sub(l.pushed); !last && gap >= 0 && gap < time.Second {
 		return
 	}
