@@ -25,6 +25,10 @@ type accepted struct {
 	used                                int
 }
 
+func (a *accepted) String() string {
+	return fmt.Sprintf("%s, %s: theirs %s, ours %s: %s", a.command, a.what, a.theirs, a.ours, a.reason)
+}
+
 // readAccepted reads the table: five columns between bars, * for anything.
 func readAccepted(r io.Reader) ([]*accepted, error) {
 	var rows []*accepted

@@ -146,7 +146,8 @@ func normalField(command string, f field, tainted bool) string {
 		}
 		// The clock runs; the counts and the version are obfuscated for keys outside
 		// the endorsement and platform hierarchies (Part 1, 31.3).
-		t.ClockInfo, t.FirmwareVersion = tpm2.TPMSClockInfo{Safe: t.ClockInfo.Safe}, 0
+		// safe is compared by ReadClock.
+		t.ClockInfo, t.FirmwareVersion = tpm2.TPMSClockInfo{}, 0
 		t.QualifiedSigner = mask(t.QualifiedSigner)
 		at := &t.Attested
 		at.Certify.Name, at.Certify.QualifiedName = mask(at.Certify.Name), mask(at.Certify.QualifiedName)
@@ -160,7 +161,6 @@ func normalField(command string, f field, tainted bool) string {
 			at.NV.NVContents, at.NVDigest.NVDigest = size(at.NV.NVContents), size(at.NVDigest.NVDigest)
 		}
 		at.CommandAudit.AuditCounter = 0
-		at.Time.Time.ClockInfo.Safe = t.ClockInfo.Safe
 		return hex.EncodeToString(tpm2.Marshal(&t))
 	case f.typ == "TPMT_SIGNATURE":
 		if len(f.b) < 4 {

@@ -108,7 +108,7 @@ func TestDirected(t *testing.T) {
 	neighbours(t)
 	rows := table(t)
 	seen := coverage{}
-	defer func() { t.Log(seen) }()
+	defer func() { t.Log(seen); logOpen(t, rows) }()
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no sequences: %v", err)
@@ -142,6 +142,16 @@ func TestDirected(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// logOpen names the differences that are in the table only until they are mended.
+func logOpen(t *testing.T, rows []*accepted) {
+	t.Helper()
+	for _, r := range rows {
+		if r.used > 0 && strings.HasPrefix(r.reason, "open:") {
+			t.Logf("%4d times %s", r.used, r)
+		}
 	}
 }
 

@@ -100,6 +100,7 @@ func TestGenerated(t *testing.T) {
 			}
 		}
 	}
+	logOpen(t, rows)
 	t.Logf("%d sequences, of which %d ended early at an accepted or reported difference; %d commands succeeded, %d failed; %s", sequences, stopped, ok, failed, seen)
 }
 
