@@ -136,9 +136,8 @@ var values = map[string][]string{
 
 // spoil makes a valid step nearly valid, or hostile.
 func (g *generator) spoil(s *Step) {
-	g.done = nil
 	if s.Save != "" {
-		s.Save = flushed // its outcome is not foreseen
+		s.Save, g.done = flushed, nil // its outcome is not foreseen
 	}
 	switch g.r.IntN(10) {
 	case 0:
@@ -155,6 +154,7 @@ func (g *generator) spoil(s *Step) {
 		}
 	case 7:
 		if len(s.Handles) > 0 {
+			g.done = nil
 			s.Handles[g.r.IntN(len(s.Handles))] = g.pick("0x80000000", "0x80000001", "0x02000000", "0x03000000", "0x81000001", "0x01800001", "0x00000010", "owner", "null", "0xffffffff")
 		}
 	case 8:
@@ -163,6 +163,7 @@ func (g *generator) spoil(s *Step) {
 		}
 	case 9:
 		if len(s.Params) > 0 {
+			g.done = nil
 			s.Params[g.r.IntN(len(s.Params))] = g.pick("0x", "2b()", "2b(fill(65))", "u32(0xffffffff)", "u16(0x7fff)", "zeros(40)", "fill(7)")
 		}
 	}
