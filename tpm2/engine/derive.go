@@ -89,67 +89,6 @@ func derivePrimes(bits int, rp, rq io.Reader) (p, q *big.Int) {
 	return p, q
 }
 
-// window is how many odd numbers from a random start are searched for a prime before a new start is drawn.
-const window = 4096
-
-// derivePrime finds the first prime at or after a random start whose two top
-// bits are set (so that a product of two has all its bits) and for which 65537
-// has an inverse. math/big is not constant-time; docs/THREATS.md says what that means.
-func derivePrime(bits int, r io.Reader) *big.Int {
-	var composite [window]bool
-	e, rem, small := big.NewInt(65537), new(big.Int), new(big.Int)
-	for {
-		start := new(big.Int).SetBytes(take(r, bits/8))
-		start.SetBit(start, bits-1, 1).SetBit(start, bits-2, 1).SetBit(start, 0, 1)
-		clear(composite[:])
-		for _, s := range sieve {
-			// First odd offset 2i with start+2i = 0 mod s.
-			m := uint32(rem.Mod(start, small.SetUint64(uint64(s))).Uint64())
-			i := (s - m) % s
-			if i%2 == 1 {
-				i += s
-			}
-			for i /= 2; i < window; i += s {
-				composite[i] = true
-			}
-		}
-		for i := range composite {
-			if composite[i] {
-				continue
-			}
-			p := new(big.Int).Add(start, small.SetUint64(uint64(2*i)))
-			if p.BitLen() > bits {
-				break
-			}
-			// Baillie-PSW and 5 rounds of Miller-Rabin: below 2^-128 for such
-			// numbers (FIPS 186-5, Table B.1 asks for 5 at 1024 bits).
-			if !p.ProbablyPrime(0) || !p.ProbablyPrime(5) {
-				continue
-			}
-			if rem.Mod(rem.Sub(p, big.NewInt(1)), e).Sign() == 0 {
-				continue
-			}
-			return p
-		}
-	}
-}
-
-// sieve is the odd primes below 2^14.
-var sieve = func() (out []uint32) {
-	const limit = 1 << 14
-	var composite [limit]bool
-	for i := 3; i < limit; i += 2 {
-		if composite[i] {
-			continue
-		}
-		out = append(out, uint32(i))
-		for j := i * i; j < limit; j += 2 * i {
-			composite[j] = true
-		}
-	}
-	return out
-}()
-
 // derivedStreams is the deriver of TPM2_CreateLoaded under a derivation parent
 // (Part 1, 25): KDFa with label and context, without a purpose for the key itself.
 func derivedStreams(alg tpm2.AlgID, secret, label, context []byte) deriver {
