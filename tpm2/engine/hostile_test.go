@@ -198,3 +198,65 @@ func TestTakingStateChangesNone(t *testing.T) {
 		t.Error("the permanent state is another one after the volatile state was taken")
 	}
 }
+
+// A state that is handed over in clear may come from anybody: what does not go
+// together is refused, whatever its digest says.
+func TestHostileState(t *testing.T) {
+	key := func(t *TPM, change func(*object)) {
+		o := *t.ram.objects[0]
+		s := *o.sens
+		o.sens = &s
+		change(&o)
+		t.ram.objects[0] = &o
+	}
+	for name, change := range map[string]func(*TPM){
+		"a bank of no hash":             func(t *TPM) { t.ram.pcr = append(t.ram.pcr, pcrBank{alg: tpm2.AlgNull}) },
+		"a bank twice":                  func(t *TPM) { t.ram.pcr = append(t.ram.pcr, t.ram.pcr[0]) },
+		"a session of no hash":          func(t *TPM) { t.ram.sessions[1].hash = tpm2.AlgNull },
+		"a session of another kind":     func(t *TPM) { t.ram.sessions[1].kind = tpm2.SEPolicy },
+		"a session in another place":    func(t *TPM) { t.ram.sessions[5] = t.ram.sessions[1] },
+		"a private part of other type":  func(t *TPM) { key(t, func(o *object) { o.sens.SensitiveType = tpm2.AlgKeyedHash }) },
+		"a point that is off the curve": func(t *TPM) { key(t, func(o *object) { o.pub.Unique.ECC.X = []byte{1} }) },
+		"a persistent handle in RAM":    func(t *TPM) { key(t, func(o *object) { o.handle = 0x81000001 }) },
+		"a sequence without a hash": func(t *TPM) {
+			t.ram.objects[1].seq.algs, t.ram.objects[1].seq.sums = nil, nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.primary(tpm2.RHOwner, eccSigning(tpm2.ECCNISTP256, tpm2.AlgSHA256))
+			b.ok(&tpm2.HashSequenceStart{HashAlg: tpm2.AlgSHA256}, nil)
+			b.session(tpm2.SEPolicy)
+			b.session(tpm2.SEHMAC)
+			resume := func() error {
+				return must(PowerOn(b.config(), b.tpm.Permanent())).Resume(must(b.tpm.Volatile()))
+			}
+			if err := resume(); err != nil {
+				t.Fatal(err)
+			}
+			change(b.tpm)
+			if err := resume(); !errors.Is(err, ErrState) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	for name, change := range map[string]func(*nvram){
+		"a bank of no hash":      func(nv *nvram) { nv.banks = append(nv.banks, tpm2.AlgNull) },
+		"a bank twice":           func(nv *nvram) { nv.banks = append(nv.banks, nv.banks[0]) },
+		"an audit without hash":  func(nv *nvram) { nv.auditHash = tpm2.AlgNull },
+		"an index twice":         func(nv *nvram) { nv.indexes = append(nv.indexes, nv.indexes[0]) },
+		"a persistent handle, 0": func(nv *nvram) { nv.persistent[0].handle = 0 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			k := b.primary(tpm2.RHOwner, eccStorage())
+			b.ok(&tpm2.EvictControl{Auth: tpm2.RHOwner, ObjectHandle: k.ObjectHandle, PersistentHandle: 0x81000001}, nil)
+			b.definePIN(0x1500001, pinFail, 1)
+			nv := must(decodePermanent(b.tpm.Permanent()))
+			change(nv)
+			if _, err := decodePermanent(encodePermanent(nv)); !errors.Is(err, ErrState) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}

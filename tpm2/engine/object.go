@@ -30,14 +30,37 @@ func walkObject(c *coder, o *object) {
 	c.flag(&o.external)
 	optional(c, &o.seq, walkSequence)
 	if o.seq != nil || c.bad() {
+		if o.seq != nil && (o.seq.kind > seqEvent || o.seq.kind != seqEvent && len(o.seq.algs) != 1) {
+			c.refuse()
+		}
 		return
 	}
 	c.structure(&o.pub)
 	optional(c, &o.sens, func(c *coder, s *tpm2.TPMTSensitive) { c.structure(s) })
 	c.bytes(&o.qn, 66)
 	if c.dec != nil && !c.bad() {
+		if !o.wellFormed() {
+			c.refuse()
+			return
+		}
 		o.name = crypt.ObjectName(&o.pub)
 	}
+}
+
+// wellFormed verifies that the parts of an object which was read from a state
+// go together as far as other code takes for granted; private keys are checked
+// when they are first used.
+func (o *object) wellFormed() bool {
+	if o.pub.NameAlg != tpm2.AlgNull && crypt.Hash(o.pub.NameAlg) == 0 ||
+		checkParameters(o.pub.Type, &o.pub.Parameters) != tpm2.RCSuccess || checkPublicKey(&o.pub) != tpm2.RCSuccess {
+		return false
+	}
+	if o.sens == nil {
+		return true
+	}
+	return o.sens.SensitiveType == o.pub.Type &&
+		(o.pub.Type != tpm2.AlgSymCipher || len(o.sens.Sensitive.Sym) == int(o.pub.Parameters.SymDetail.Sym.KeyBits.AES)/8) &&
+		(!o.isStorage() || implementsAES(o.symmetric().KeyBits.AES))
 }
 
 // authValue is the object's authorization value; empty when its private area is not there.

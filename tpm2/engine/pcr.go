@@ -16,7 +16,7 @@ type pcrBank struct {
 func walkBank(c *coder, b *pcrBank) {
 	num(c, &b.alg)
 	c.bytes(&b.values, tpm2.PCRCount*maxDigest)
-	if !c.bad() && len(b.values) != tpm2.PCRCount*b.alg.DigestSize() {
+	if !c.bad() && (!slices.Contains(bankAlgs, b.alg) || len(b.values) != tpm2.PCRCount*b.alg.DigestSize()) {
 		c.refuse()
 	}
 }

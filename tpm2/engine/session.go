@@ -2,6 +2,7 @@ package engine
 
 import (
 	"github.com/vouchsafe/vouchsafe/tpm2"
+	"github.com/vouchsafe/vouchsafe/tpm2/internal/crypt"
 )
 
 // session is a loaded session (Part 1, 16.6 and 16.7).
@@ -78,6 +79,11 @@ func walkSession(c *coder, s *session) {
 	c.u32(&p.pcrCounter)
 	for _, f := range []*bool{&p.pcrChecked, &p.authValue, &p.password, &p.presence, &p.checkWritten, &p.written} {
 		c.flag(f)
+	}
+	if !c.bad() && (crypt.Hash(s.hash) == 0 || s.kind > tpm2.SETrial ||
+		s.handle.Space() != tpm2.HTHMACSession && s.handle.Space() != tpm2.HTPolicySession ||
+		(s.kind == tpm2.SEHMAC) != (s.handle.Space() == tpm2.HTHMACSession)) {
+		c.refuse()
 	}
 }
 

@@ -2,9 +2,11 @@ package engine
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/vouchsafe/vouchsafe/tpm2"
+	"github.com/vouchsafe/vouchsafe/tpm2/internal/crypt"
 )
 
 // seed is a primary seed with the version of the derivation that makes primary
@@ -214,6 +216,9 @@ func (nv *nvram) walk(c *coder) {
 		s.clear.walk(c)
 		list(c, &s.pcr, 8, walkBank)
 	})
+	if !c.bad() && !nv.wellFormed() {
+		c.refuse()
+	}
 }
 
 func (s *stateReset) walk(c *coder) {
@@ -262,6 +267,50 @@ func (t *TPM) decodeVolatile(blob []byte) error {
 	return err
 }
 
+// wellFormed verifies what everything else relies on. It holds for every state
+// that an engine wrote, but one that is handed over in clear may come from anybody.
+func (nv *nvram) wellFormed() bool {
+	for i, o := range nv.persistent {
+		if o.handle.Space() != tpm2.HTPersistent || o.seq != nil || o.sens == nil || i > 0 && nv.persistent[i-1].handle >= o.handle {
+			return false
+		}
+	}
+	for i, x := range nv.indexes {
+		if x.pub.NVIndex.Space() != tpm2.HTNVIndex || crypt.Hash(x.pub.NameAlg) == 0 || i > 0 && nv.indexes[i-1].pub.NVIndex >= x.pub.NVIndex {
+			return false
+		}
+	}
+	return crypt.Hash(nv.auditHash) != 0 && distinctBanks(nv.banks)
+}
+
+// wellFormed is the same for what is in RAM.
+func (r *ram) wellFormed() bool {
+	for _, o := range r.objects {
+		if o != nil && o.handle != 0 {
+			return false
+		}
+	}
+	for i, s := range r.sessions {
+		if s != nil && int(s.handle&0xffffff) != i {
+			return false
+		}
+	}
+	var banks []tpm2.AlgID
+	for _, b := range r.pcr {
+		banks = append(banks, b.alg)
+	}
+	return distinctBanks(banks)
+}
+
+func distinctBanks(banks []tpm2.AlgID) bool {
+	for i, a := range banks {
+		if !slices.Contains(bankAlgs, a) || slices.Contains(banks[:i], a) {
+			return false
+		}
+	}
+	return true
+}
+
 func (t *TPM) walkVolatile(c *coder) {
 	r := &t.ram
 	if c.flag(&r.started); r.started { // before TPM2_Startup there is none of this
@@ -287,6 +336,9 @@ func (t *TPM) walkVolatile(c *coder) {
 	c.u64(&r.lockoutAt)
 	if c.dec != nil {
 		t.rebase(now, clock)
+		if !c.bad() && !r.wellFormed() {
+			c.refuse()
+		}
 	}
 	c.flag(&t.established)
 	optional(c, &t.hcrtm, walkSequence)
