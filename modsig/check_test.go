@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vouchsafe/vouchsafe/modsig"
 	"github.com/vouchsafe/vouchsafe/internal/modvariants"
+	"github.com/vouchsafe/vouchsafe/modsig"
 )
 
 const release = "6.1.0-0-test"

@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vouchsafe/vouchsafe/modsig"
 	"github.com/vouchsafe/vouchsafe/internal/modvariants"
+	"github.com/vouchsafe/vouchsafe/modsig"
 )
 
 // FuzzCMS: what is accepted is written again as the same bytes.

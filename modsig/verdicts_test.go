@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vouchsafe/vouchsafe/modsig"
 	"github.com/vouchsafe/vouchsafe/internal/modvariants"
+	"github.com/vouchsafe/vouchsafe/modsig"
 )
 
 // TestRecordedVerdicts wants every answer that real kernels gave to be the

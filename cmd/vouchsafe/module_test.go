@@ -8,8 +8,8 @@ import (
 	"sync"
 
 	"github.com/rogpeppe/go-internal/testscript"
-	"github.com/vouchsafe/vouchsafe/modsig"
 	"github.com/vouchsafe/vouchsafe/internal/modvariants"
+	"github.com/vouchsafe/vouchsafe/modsig"
 )
 
 // buildKeys are made once for all scripts.

@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vouchsafe/vouchsafe/modsig"
 	"github.com/vouchsafe/vouchsafe/internal/modvariants"
+	"github.com/vouchsafe/vouchsafe/modsig"
 )
 
 // neighbour finds a program, or skips with the line that installs it; CI has it.

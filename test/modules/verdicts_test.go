@@ -20,9 +20,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vouchsafe/vouchsafe/internal/modvariants"
 	"github.com/vouchsafe/vouchsafe/modsig"
 	"github.com/vouchsafe/vouchsafe/test/modules/guest"
-	"github.com/vouchsafe/vouchsafe/internal/modvariants"
 )
 
 // aKernel is one unpacked kernel package.
