@@ -53,7 +53,8 @@ func (t *TPM) rsaEncrypt(_ *call, in *tpm2.RSAEncrypt, out *tpm2.RSAEncryptRespo
 	case tpm2.AlgOAEP:
 		out.OutData, err = rsa.EncryptOAEP(crypt.New(alg), rand.Reader, k, in.Message, in.Label)
 	case tpm2.AlgRSAES:
-		out.OutData, err = rsa.EncryptPKCS1v15(rand.Reader, k, in.Message) //lint:ignore SA1019 a TPM offers RSAES
+		//lint:ignore SA1019 a TPM offers RSAES
+		out.OutData, err = rsa.EncryptPKCS1v15(rand.Reader, k, in.Message)
 	default: // no padding: the message is the number
 		m := new(big.Int).SetBytes(in.Message)
 		if m.Cmp(k.N) >= 0 {
@@ -99,7 +100,8 @@ func (t *TPM) rsaDecrypt(_ *call, in *tpm2.RSADecrypt, out *tpm2.RSADecryptRespo
 	case tpm2.AlgOAEP:
 		out.Message, err = rsa.DecryptOAEP(crypt.New(alg), nil, k, in.CipherText, in.Label)
 	case tpm2.AlgRSAES:
-		out.Message, err = rsa.DecryptPKCS1v15(nil, k, in.CipherText) //lint:ignore SA1019 a TPM offers RSAES
+		//lint:ignore SA1019 a TPM offers RSAES; who may decrypt here is authorized
+		out.Message, err = rsa.DecryptPKCS1v15(nil, k, in.CipherText)
 	default:
 		out.Message = rawDecrypt(k, c).FillBytes(make([]byte, k.Size()))
 	}
@@ -154,8 +156,10 @@ func (t *TPM) ecdhKeyGen(_ *call, in *tpm2.ECDHKeyGen, out *tpm2.ECDHKeyGenRespo
 // NIST curves is the same constant-time code.
 func multiply(c tpm2.ECCCurve, p *ecdh.PublicKey, d []byte) tpm2.TPMSECCPoint {
 	in := pointOf(p.Bytes())
-	x, y := curveOf(c).ScalarMult(new(big.Int).SetBytes(in.X), new(big.Int).SetBytes(in.Y), d) //lint:ignore SA1019 see above
-	return pointOf(elliptic.Marshal(curveOf(c), x, y))                                         //lint:ignore SA1019 see above
+	//lint:ignore SA1019 see above
+	x, y := curveOf(c).ScalarMult(new(big.Int).SetBytes(in.X), new(big.Int).SetBytes(in.Y), d)
+	//lint:ignore SA1019 see above
+	return pointOf(elliptic.Marshal(curveOf(c), x, y))
 }
 
 // ecdhZGen is TPM2_ECDH_ZGen (Part 3, 14.5).

@@ -24,14 +24,6 @@ func (c *coder) u8(v *uint8) {
 	}
 }
 
-func (c *coder) u16(v *uint16) {
-	if c.enc != nil {
-		c.enc.U16(*v)
-	} else {
-		*v = c.dec.U16()
-	}
-}
-
 func (c *coder) u32(v *uint32) {
 	if c.enc != nil {
 		c.enc.U32(*v)
@@ -80,15 +72,6 @@ func (c *coder) bytes(v *[]byte, max int) {
 		*v = append([]byte(nil), b...)
 	} else {
 		*v = nil
-	}
-}
-
-// fixed walks exactly len(v) octets.
-func (c *coder) fixed(v []byte) {
-	if c.enc != nil {
-		c.enc.Bytes(v)
-	} else {
-		copy(v, c.dec.Bytes(len(v)))
 	}
 }
 

@@ -222,9 +222,16 @@ func (o *object) verify(sig *tpm2.TPMTSignature, digest []byte) tpm2.RC {
 		if o.pub.Type != tpm2.AlgECC {
 			return tpm2.RCScheme
 		}
-		c := curveOf(o.pub.Parameters.ECCDetail.CurveID)
 		s := sig.Signature.ECC
-		pub := &ecdsa.PublicKey{Curve: c, X: new(big.Int).SetBytes(o.pub.Unique.ECC.X), Y: new(big.Int).SetBytes(o.pub.Unique.ECC.Y)}
+		curve := o.pub.Parameters.ECCDetail.CurveID
+		point, rc := ecPoint(curve, &o.pub.Unique.ECC)
+		if rc != tpm2.RCSuccess {
+			return tpm2.RCSignature
+		}
+		pub, err := ecdsa.ParseUncompressedPublicKey(curveOf(curve), point.Bytes())
+		if err != nil {
+			return tpm2.RCSignature
+		}
 		if !ecdsa.Verify(pub, digest, new(big.Int).SetBytes(s.SignatureR), new(big.Int).SetBytes(s.SignatureS)) {
 			return tpm2.RCSignature
 		}

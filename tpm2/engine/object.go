@@ -30,9 +30,6 @@ func walkObject(c *coder, o *object) {
 	c.flag(&o.external)
 	optional(c, &o.seq, walkSequence)
 	if o.seq != nil || c.bad() {
-		if o.seq != nil && (o.seq.kind > seqEvent || o.seq.kind != seqEvent && len(o.seq.algs) != 1) {
-			c.refuse()
-		}
 		return
 	}
 	c.structure(&o.pub)

@@ -16,13 +16,20 @@ type stream struct {
 	buf  []byte // read and not yet taken; no longer than twice what was needed
 	base []byte // where buf starts again when it is empty
 	fds  []int  // received and not yet taken
+
+	readBy  time.Time // the read deadline in force
+	wroteAt time.Time // when the write deadline was last put off
 }
 
 // fill reads once, straight behind what is there; the deadline is for this and
 // following reads (zero: none).
 func (s *stream) fill(deadline time.Time) error {
-	if err := s.conn.SetReadDeadline(deadline); err != nil {
-		return err
+	// A deadline costs as much as a small command: it is set only when it changes.
+	if !deadline.Equal(s.readBy) {
+		if err := s.conn.SetReadDeadline(deadline); err != nil {
+			return err
+		}
+		s.readBy = deadline
 	}
 	if len(s.buf) == 0 {
 		if s.base == nil {
@@ -107,8 +114,12 @@ func (s *stream) drop() {
 }
 
 func (s *stream) write(p []byte) error {
-	if err := s.conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-		return err
+	// Put off every quarter of the limit, so that a write has three quarters at least.
+	if now := time.Now(); now.Sub(s.wroteAt) > writeTimeout/4 {
+		if err := s.conn.SetWriteDeadline(now.Add(writeTimeout)); err != nil {
+			return err
+		}
+		s.wroteAt = now
 	}
 	_, err := s.conn.Write(p)
 	return err
