@@ -253,6 +253,20 @@ func TestDescriptorsAreNotKept(t *testing.T) {
 		}
 		receive(t, c, 8)
 	}
+	// Nor while one request comes in many pieces, each with its own.
+	blob := append(u32(cmdSetStateBlob), u32(0, uint32(Permanent), 200)...)
+	for i := range blob {
+		if _, _, err := c.WriteMsgUnix(blob[i:i+1], syscall.UnixRights(1, 1, 1), nil); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(20 * time.Millisecond)
+	if after := openFDs(t); after > before+maxFDs+3 {
+		t.Errorf("open descriptors within a request: %d before, %d after", before, after)
+	}
+	send(t, c, make([]byte, 200))
+	receive(t, c, 4)
 	send(t, c, u32(cmdGetCapability))
 	receive(t, c, 8)
 	if after := openFDs(t); after > before+3 {

@@ -35,6 +35,9 @@ const (
 	// mssimPause is how long a data connection that was made before a TCP
 	// control connection may take to be noticed; see meansPowerOn.
 	mssimPause = 10 * time.Millisecond
+	// maxFDs are kept of those that come with one request: SET_DATAFD takes
+	// one, and with a second it is refused.
+	maxFDs = 2
 	// acceptPause is between two attempts when accept fails (out of descriptors).
 	acceptPause = 100 * time.Millisecond
 

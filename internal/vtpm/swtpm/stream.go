@@ -68,7 +68,13 @@ func (s *stream) keep(oob []byte) {
 	}
 	for i := range msgs {
 		if fds, err := syscall.ParseUnixRights(&msgs[i]); err == nil {
-			s.fds = append(s.fds, fds...)
+			for _, fd := range fds {
+				if len(s.fds) < maxFDs {
+					s.fds = append(s.fds, fd)
+				} else {
+					syscall.Close(fd)
+				}
+			}
 		}
 	}
 }
