@@ -138,6 +138,9 @@ func (i *Instance) stage(as kind, blob []byte) error {
 	if err != nil {
 		return err
 	}
+	if h.generation < i.cfg.MinGeneration {
+		return refuse("STATE_ROLLED_BACK", "state blob", fmt.Sprintf("generation %d, and at least %d is known", h.generation, i.cfg.MinGeneration), i.dir.path, fmt.Sprint(h.generation))
+	}
 	if as == volatile {
 		id, generation := i.id, i.generation
 		if p, ok := i.staged[permanent]; ok {

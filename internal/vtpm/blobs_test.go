@@ -139,6 +139,8 @@ func TestBlobsThatAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantRefusal(t, fresh.SetBlob(swtpm.Volatile, volatileBlob, false), "STATE_INCOMPLETE")
+	newer, _ := openTest(t, Config{Dir: t.TempDir(), MinGeneration: 2})
+	wantRefusal(t, newer.SetBlob(swtpm.Permanent, permanentBlob, false), "STATE_ROLLED_BACK")
 }
 
 // TestSnapshotAndBack is savevm and loadvm: an older state of the same vTPM
