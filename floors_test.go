@@ -25,9 +25,10 @@ var floors = [][]string{
 	},
 	{ // domain
 		"internal/seal", "internal/keyring", "internal/ca", "internal/vtpm", "internal/attest", "internal/audit", "internal/backup",
+		"internal/admission",
 	},
 	{ // services
-		"internal/enroll", "internal/store", "internal/chainnet",
+		"internal/enroll", "internal/verifier", "internal/store", "internal/chainnet",
 	},
 	{ // faces
 		"internal/api", "internal/agent", "internal/config",
@@ -49,7 +50,10 @@ var doors = map[string][]string{
 	"internal/derive": {"internal/secret"},
 	"internal/xaes":   {"internal/derive", "internal/secret"},
 	// The store implements what the life of a VM declares.
-	"internal/store": {"internal/enroll"},
+	"internal/store": {"internal/enroll", "internal/verifier"},
+	// The Verifier answers what enroll asks, and both ends speak of evidence.
+	"internal/verifier":  {"internal/enroll"},
+	"internal/admission": {"internal/attest"},
 }
 
 // tools are programs that only `go generate` and tests run; they stand outside.

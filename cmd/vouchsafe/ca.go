@@ -204,7 +204,7 @@ func newCACredentialCommand(a *app) *cobra.Command {
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().StringVar(&kind, "kind", "operator", "operator (may do everything) or agent (may ask for leases and nonces)")
+	cmd.Flags().StringVar(&kind, "kind", "operator", "operator (may do everything), agent (a host: may ask for leases) or guest (a VM, by its name: may prove itself)")
 	cmd.Flags().StringVarP(&out, "out", "o", "", "new directory for the credential")
 	return cmd
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/vouchsafe/vouchsafe/internal/seal"
 	"github.com/vouchsafe/vouchsafe/internal/secret"
 	"github.com/vouchsafe/vouchsafe/internal/store"
+	"github.com/vouchsafe/vouchsafe/internal/verifier"
 	"github.com/vouchsafe/vouchsafe/internal/vtpm"
 )
 
@@ -39,7 +40,9 @@ type service struct {
 	audit  *audit.Log
 	office *ca.Office
 	enroll *enroll.Enroller
-	now    func() time.Time
+	// verifier judges evidence.
+	verifier *verifier.Verifier
+	now      func() time.Time
 	// residence signs residence statements.
 	residence *renewed
 }
@@ -88,10 +91,11 @@ func (s *service) open(ctx context.Context, o serviceOptions) error {
 	}
 	s.residence = &renewed{office: s.office, profile: ca.ResidenceProfile, now: s.now,
 		name: ca.Name{TrustDomain: s.file.TrustDomain, Tenant: "service", Kind: ca.KindService, Name: "residence"}}
+	s.verifier = verifier.New(verifier.Config{Records: s.store, Hosts: s.store, Keys: &verifier.PolicyKeys{Store: s.store, Ring: s.ring, Now: s.now}, Now: s.now, Build: version})
 	s.enroll = enroll.New(enroll.Config{
 		TrustDomain: s.file.TrustDomain, Records: s.store, Disks: s.store, Hosts: s.store, Repeats: s.store,
 		Issuer: s.office, Log: s.audit, Ring: s.ring, LocalHost: o.localHost,
-		Residence: s.residence.signer, Endorser: endorser{s.office},
+		Residence: s.residence.signer, Endorser: endorser{s.office}, Appraiser: s.verifier,
 	})
 	return nil
 }
@@ -200,7 +204,7 @@ func pusher(path string) func([]byte) {
 
 // handler is the API of this service.
 func (s *service) handler() api.Backend {
-	return api.Backend{ServiceID: s.file.ID, TrustDomain: s.file.TrustDomain, Version: version, Enroll: s.enroll,
+	return api.Backend{ServiceID: s.file.ID, TrustDomain: s.file.TrustDomain, Version: version, Enroll: s.enroll, Verifier: s.verifier,
 		Store: s.store, Office: s.office, Audit: s.audit, AuditKey: s.file.AuditKey, Now: s.now}
 }
 

@@ -23,12 +23,14 @@ import (
 	"github.com/vouchsafe/vouchsafe/internal/ca"
 	"github.com/vouchsafe/vouchsafe/internal/enroll"
 	"github.com/vouchsafe/vouchsafe/internal/store"
+	"github.com/vouchsafe/vouchsafe/internal/verifier"
 )
 
 // Backend is what the API stands on. All fields are needed.
 type Backend struct {
 	ServiceID, TrustDomain, Version string
 	Enroll                          *enroll.Enroller
+	Verifier                        *verifier.Verifier
 	Store                           *store.Store
 	Office                          *ca.Office
 	Audit                           *audit.Log
@@ -58,6 +60,8 @@ func Handler(b Backend) http.Handler {
 	s.vms()
 	s.leases()
 	s.certificates()
+	s.admission()
+	s.policies()
 	return s.authenticate(http.MaxBytesHandler(mux, maxBody))
 }
 

@@ -17,7 +17,7 @@ import (
 var (
 	operators = []string{ca.KindOperator}
 	agents    = []string{ca.KindOperator, ca.KindAgent}
-	everyone  = []string{ca.KindOperator, ca.KindAgent, ca.KindVM}
+	everyone  = []string{ca.KindOperator, ca.KindAgent, ca.KindGuest, ca.KindVM}
 )
 
 // TLSConfig is TLS 1.3 that wants a client certificate below root. Which
@@ -70,13 +70,14 @@ func (s *server) authenticate(next http.Handler) http.Handler {
 		w.Header().Set("Strict-Transport-Security", "max-age=31536000")
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, name)))
+		ctx := context.WithValue(r.Context(), connectionKey{}, r.TLS)
+		next.ServeHTTP(w, r.WithContext(context.WithValue(ctx, callerKey{}, name)))
 	})
 }
 
 // kindOf says which kinds of callers an intermediate vouches for.
 var kindOf = map[ca.Purpose][]string{
-	ca.Operator:   {ca.KindOperator, ca.KindAgent},
+	ca.Operator:   {ca.KindOperator, ca.KindAgent, ca.KindGuest},
 	ca.VMIdentity: {ca.KindVM},
 }
 

@@ -37,7 +37,7 @@ func certificateOut(c store.Certificate) Certificate {
 
 // NewCredential asks for a client certificate of the API.
 type NewCredential struct {
-	Kind string `json:"kind" enum:"operator,agent"`
+	Kind string `json:"kind" enum:"operator,agent,guest" doc:"agent: a host; guest: a VM that has no identity yet, by its name"`
 	Name string `json:"name" maxLength:"63"`
 	CSR  string `json:"csr" maxLength:"8192" doc:"CERTIFICATE REQUEST in PEM; only its key is used, and that it is yours"`
 }
@@ -127,8 +127,11 @@ func (s *server) certificates() {
 
 func (s *server) credential(ctx context.Context, in *body[NewCredential]) (*body[Credential], error) {
 	profile := ca.OperatorProfile
-	if in.Body.Kind == ca.KindAgent {
+	switch in.Body.Kind {
+	case ca.KindAgent:
 		profile = ca.AgentProfile
+	case ca.KindGuest:
+		profile = ca.GuestProfile
 	}
 	block, rest := pem.Decode([]byte(in.Body.CSR))
 	if block == nil || block.Type != "CERTIFICATE REQUEST" || len(rest) > 0 {

@@ -29,7 +29,8 @@ const (
 	KindVM       = "vm"
 	KindHost     = "host"
 	KindOperator = "operator"
-	KindAgent    = "agent"
+	KindAgent    = "agent" // on a host
+	KindGuest    = "guest" // in a VM, by the name of the VM, before it has an identity
 	KindService  = "service"
 )
 

@@ -92,14 +92,23 @@ var (
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 		Keys:        onlyECDSA, NameKind: KindOperator,
 	}
-	// AgentProfile is the client certificate of an agent on a host or in a
-	// guest that has no identity yet. It may ask to be attested, nothing else.
+	// AgentProfile is the client certificate of an agent on a host.
 	AgentProfile = Profile{
 		Name: "agent", Purpose: Operator,
 		Default: 90 * day, Max: 365 * day,
 		KeyUsage:    func(crypto.PublicKey) x509.KeyUsage { return x509.KeyUsageDigitalSignature },
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 		Keys:        onlyECDSA, NameKind: KindAgent,
+	}
+	// GuestProfile is the client certificate of the agent in a VM that has no
+	// identity yet. It may ask to be appraised as this VM, nothing else: never for
+	// a lease, whose keys a guest must not see.
+	GuestProfile = Profile{
+		Name: "guest", Purpose: Operator,
+		Default: 90 * day, Max: 365 * day,
+		KeyUsage:    func(crypto.PublicKey) x509.KeyUsage { return x509.KeyUsageDigitalSignature },
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		Keys:        onlyECDSA, NameKind: KindGuest,
 	}
 	// ResidenceProfile signs residence statements.
 	ResidenceProfile = Profile{

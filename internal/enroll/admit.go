@@ -51,6 +51,8 @@ type Appraisal struct {
 	// SealShare encrypts to a key of the null hierarchy, certified by the AK, so
 	// that what it makes dies with this boot.
 	SealShare func(share []byte) ([]byte, error)
+	// Unlock lets the vTPM itself see that this boot is approved.
+	Unlock []byte
 	// Result is the attestation result as it is handed on, in the shape of EAR.
 	Result []byte
 }
@@ -66,6 +68,8 @@ type Admitted struct {
 	Chain       []*x509.Certificate
 	Share       []byte // the server's share of the disk key, encrypted
 	Disk        Disk
+	Tier        Tier   // of its host
+	Unlock      []byte // for the vTPM; see [Appraisal]
 	Result      []byte
 	Checkpoint  []byte
 }
@@ -140,7 +144,7 @@ func (e *Enroller) Admit(ctx context.Context, ev Evidence) (Admitted, error) {
 	if err != nil {
 		return Admitted{}, fmt.Errorf("admitting %s: %w", ev.VM, err)
 	}
-	out.Result, out.Checkpoint = a.Result, receipt.Checkpoint
+	out.Tier, out.Unlock, out.Result, out.Checkpoint = host.Tier, a.Unlock, a.Result, receipt.Checkpoint
 	return out, nil
 }
 

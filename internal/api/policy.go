@@ -1,0 +1,157 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/vouchsafe/vouchsafe/eventlog"
+	"github.com/vouchsafe/vouchsafe/finding"
+	"github.com/vouchsafe/vouchsafe/internal/attest"
+	"github.com/vouchsafe/vouchsafe/internal/audit"
+	"github.com/vouchsafe/vouchsafe/internal/verifier"
+)
+
+// Policy is one set of reference values.
+type Policy struct {
+	Version   uint64                  `json:"version"`
+	NotBefore string                  `json:"not_before"`
+	Note      string                  `json:"note,omitempty"`
+	Bank      string                  `json:"bank"`
+	PCRs      map[string]string       `json:"pcrs" doc:"value by number"`
+	Events    []attest.ReferenceEvent `json:"events,omitempty" doc:"of the boot that it was taken from"`
+	Changes   []string                `json:"changes,omitempty" doc:"against the newest set before it"`
+	Warnings  []finding.Finding       `json:"warnings,omitempty" doc:"what this boot does not measure"`
+	Approved  bool                    `json:"approved"`
+}
+
+// EnrollPolicy approves the boot that waits.
+type EnrollPolicy struct {
+	Note string `json:"note,omitempty" maxLength:"200" doc:"for people: what this boot is"`
+}
+
+// ProposePolicy is what another kernel, initrd and command line measure.
+type ProposePolicy struct {
+	Note        string           `json:"note,omitempty" maxLength:"200"`
+	Kernel      []MeasuredDigest `json:"kernel" maxItems:"8"`
+	CommandLine []MeasuredDigest `json:"command_line" maxItems:"8"`
+	Initrd      []MeasuredDigest `json:"initrd,omitempty" maxItems:"8"`
+	Approve     bool             `json:"approve,omitempty" doc:"false: only say what would change"`
+}
+
+// MeasuredDigest is a digest of one bank.
+type MeasuredDigest struct {
+	Alg    string `json:"alg" maxLength:"16" doc:"sha256, …"`
+	Digest []byte `json:"digest" maxLength:"64"`
+}
+
+// Attestation is the last appraisal of a VM.
+type Attestation struct {
+	At     string          `json:"at"`
+	Status string          `json:"status" enum:"affirming,warning,contraindicated"`
+	Code   string          `json:"code,omitempty" doc:"the gravest finding"`
+	Result json.RawMessage `json:"result" doc:"in the shape of EAR"`
+}
+
+// VersionPath is a path with a version of a VM's policy.
+type VersionPath struct {
+	Named
+	Version uint64 `path:"version" minimum:"1"`
+}
+
+func (s *server) policies() {
+	type enrolling struct {
+		Named
+		body[EnrollPolicy]
+	}
+	operation(s, "POST", "/v1/vms/{name}/policy/enroll", "enroll-policy", "Approve the boot that the VM last showed", operators, func(ctx context.Context, in *enrolling) (*body[Policy], error) {
+		return s.approving(ctx, in.Name, func() (verifier.Approved, error) {
+			return s.Verifier.Enroll(ctx, caller(ctx).Tenant, in.Name, in.Body.Note)
+		})
+	})
+	type proposing struct {
+		Named
+		body[ProposePolicy]
+	}
+	operation(s, "POST", "/v1/vms/{name}/policy/propose", "propose-policy", "Compute the next boot's values, and approve them before the reboot", operators, func(ctx context.Context, in *proposing) (*body[Policy], error) {
+		m := new(eventlog.Measured)
+		for _, part := range []struct {
+			to   *[]eventlog.Digest
+			from []MeasuredDigest
+		}{{&m.Kernel, in.Body.Kernel}, {&m.CommandLine, in.Body.CommandLine}, {&m.Initrd, in.Body.Initrd}} {
+			for _, d := range part.from {
+				alg, err := eventlog.ParseAlg(d.Alg)
+				if err != nil || len(d.Digest) != alg.Size() {
+					return nil, fmt.Errorf("a digest of %d bytes in bank %.16q", len(d.Digest), d.Alg)
+				}
+				*part.to = append(*part.to, eventlog.Digest{Alg: alg, Sum: d.Digest})
+			}
+		}
+		propose := func() (verifier.Approved, error) {
+			return s.Verifier.Propose(ctx, caller(ctx).Tenant, in.Name, in.Body.Note, m, in.Body.Approve)
+		}
+		if !in.Body.Approve {
+			a, err := propose()
+			return answer(policyOut(a)), err
+		}
+		return s.approving(ctx, in.Name, propose)
+	})
+	operation(s, "GET", "/v1/vms/{name}/policy", "get-policy", "The approved boots of a VM", operators, func(ctx context.Context, in *Named) (*body[[]Policy], error) {
+		tenant := caller(ctx).Tenant
+		if _, err := s.Store.VM(ctx, tenant, in.Name); err != nil {
+			return nil, fmt.Errorf("VM %s: %w", in.Name, err)
+		}
+		statements, err := s.Verifier.Statements(ctx, tenant, in.Name)
+		out := make([]Policy, 0, len(statements))
+		for _, st := range statements {
+			out = append(out, policyOut(verifier.Approved{Statement: st, Saved: true}))
+		}
+		return answer(out), err
+	})
+	operation(s, "DELETE", "/v1/vms/{name}/policy/{version}", "withdraw-policy", "Withdraw one approved boot", operators, func(ctx context.Context, in *VersionPath) (*none, error) {
+		who := caller(ctx)
+		intent, err := s.Audit.Begin(ctx, audit.Event{Tenant: who.Tenant, Actor: who.String(), Action: "policy.withdrawn", Object: in.Name, Detail: map[string]string{"version": fmt.Sprint(in.Version)}})
+		if err != nil {
+			return nil, err
+		}
+		if err := s.Store.WithdrawReference(ctx, who.Tenant, in.Name, in.Version); err != nil {
+			intent.Failed(ctx, err)
+			return nil, fmt.Errorf("withdrawing version %d of the policy of %s: %w", in.Version, in.Name, err)
+		}
+		_, err = intent.Done(ctx, nil)
+		return &none{}, err
+	})
+	operation(s, "GET", "/v1/vms/{name}/attestation", "get-attestation", "The last appraisal of a VM", operators, func(ctx context.Context, in *Named) (*body[Attestation], error) {
+		o, err := s.Store.Result(ctx, caller(ctx).Tenant, in.Name)
+		if err != nil {
+			return nil, fmt.Errorf("the last appraisal of %s: %w", in.Name, err)
+		}
+		return answer(Attestation{stamp(o.At), o.Status, o.Code, o.Result}), nil
+	})
+}
+
+// approving records what do approves.
+func (s *server) approving(ctx context.Context, vm string, do func() (verifier.Approved, error)) (*body[Policy], error) {
+	who := caller(ctx)
+	intent, err := s.Audit.Begin(ctx, audit.Event{Tenant: who.Tenant, Actor: who.String(), Action: "policy.approved", Object: vm})
+	if err != nil {
+		return nil, err
+	}
+	a, err := do()
+	if err != nil {
+		intent.Failed(ctx, err)
+		return nil, err
+	}
+	_, err = intent.Done(ctx, map[string]string{"version": fmt.Sprint(a.Statement.Version)})
+	return answer(policyOut(a)), err
+}
+
+func policyOut(a verifier.Approved) Policy {
+	st := a.Statement
+	p := Policy{Version: st.Version, NotBefore: stamp(st.NotBefore), Note: st.Note, Bank: st.Bank, PCRs: map[string]string{}, Events: st.Events,
+		Changes: a.Changes, Warnings: a.Warnings, Approved: a.Saved}
+	for _, v := range st.PCRs {
+		p.PCRs[fmt.Sprint(v.PCR)] = fmt.Sprintf("%x", []byte(v.Value))
+	}
+	return p
+}
