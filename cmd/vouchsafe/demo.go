@@ -14,13 +14,15 @@ func newDemoCommand(a *app) *cobra.Command {
 	var keep string
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Make a vTPM and see a secret stay shut when the machine changes",
-		Long: `Make a vTPM with its endorsement certificate, take ownership, seal a secret to the
-state of the machine, have that state quoted, then change it: the secret must stay shut.
-Everything is real: the commands go over swtpm's sockets, into a state directory that is
-sealed on disk. Each line says what was checked. The exit code is 0 only if all of it held.`,
+		Short: "Lead a VM through its life, and see it refused when anything was tampered with",
+		Long: `Run the service in a temporary directory, as up does, and lead a VM through its life: it is
+born, boots, proves itself, gets its certificate and its disk key, and is refused when its boot,
+its disk, its vTPM's state or its evidence is not what it was, and when it was revoked.
+Everything is real: TPM commands over swtpm's socket, a crypto-agile event log, HTTPS with client
+certificates, a TLS key inside the vTPM, LUKS2 where cryptsetup is installed. Each line says what
+was checked. The exit code is 0 only if all of it held.`,
 		Example: `  vouchsafe demo
-  vouchsafe demo --keep evidence    # then: tpm2_checkquote -u evidence/ak.pem …`,
+  vouchsafe demo --keep evidence    # then read evidence/README.txt`,
 		Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return runDemo(cmd.Context(), a, keep) },
 	}
@@ -37,15 +39,16 @@ type demoStep struct {
 
 // demoSteps are the story, in order.
 var demoSteps = []demoStep{
-	{"made", "a vTPM is made, with endorsement keys and certificates", "制造 vTPM，签发背书密钥证书", (*demo).made},
-	{"genuine", "it proves that its endorsement key is the certified one", "证明其背书密钥就是证书里的那一个", (*demo).genuine},
-	{"owned", "its owner takes it over", "所有者接管", (*demo).owned},
-	{"sealed", "a secret is sealed to the state of the machine", "将秘密封存到机器状态", (*demo).sealed},
-	{"quoted", "the state is quoted, and the quote verified", "引证机器状态并验证", (*demo).quoted},
-	{"changed", "something else is measured into PCR 14", "向 PCR 14 度量了别的东西", (*demo).changed},
-	{"shut", "the secret stays shut, and a new quote tells", "秘密打不开，新的引证说明原因", (*demo).shut},
-	{"restored", "after a restart the state is as it was: it opens again", "重启后状态复原：秘密又能打开", (*demo).restored},
-	{"kept", "another key cannot open the state on disk", "换一把密钥打不开磁盘上的状态", (*demo).kept},
+	{"born", "a vTPM is made, certified, and leased to its host", "制造 vTPM，签发证书，并租借给宿主机", (*demo).born},
+	{"boot", "the VM boots and measures itself", "虚拟机启动并度量自身", (*demo).booted},
+	{"attest", "it proves itself", "证明自身", (*demo).attested},
+	{"certificate", "it has an identity", "取得身份证书", (*demo).certified},
+	{"disk-key", "it has its disk key, in two shares", "以两个份额取得磁盘密钥", (*demo).unlocked},
+	{"tls", "it speaks mutual TLS", "进行双向 TLS 通信", (*demo).mutualTLS},
+	{"tamper-refused", "a tampered boot is refused", "被篡改的启动遭拒绝", (*demo).tampered},
+	{"swap-refused", "a swapped disk and an old vTPM are refused", "被调换的磁盘与旧的 vTPM 遭拒绝", (*demo).swapped},
+	{"replay-refused", "replayed evidence is refused", "重放的证据遭拒绝", (*demo).replayed},
+	{"revoked-refused", "a revoked VM is refused", "被吊销的虚拟机遭拒绝", (*demo).revoked},
 }
 
 // demoLine is the JSON of one step, and demoSummary of the whole; both are stable.
@@ -71,12 +74,12 @@ func runDemo(ctx context.Context, a *app, keep string) error {
 			return fmt.Errorf("making a place for the evidence: %w", err)
 		}
 	}
+	begin := time.Now()
 	d, err := newDemo(ctx, a, keep)
 	if err != nil {
 		return err
 	}
 	defer d.close()
-	begin := time.Now()
 	for i, s := range demoSteps {
 		start := time.Now()
 		detail, err := s.do(d)
@@ -111,7 +114,7 @@ func (a *app) demoLine(i int, s demoStep, l demoLine) {
 	if !l.OK {
 		mark = a.say("FAILED", "失败")
 	}
-	fmt.Fprintf(a.out, "%d. %s  (%s, %.1f ms)\n     %s\n", i+1, a.say(s.en, s.zh), mark, l.MS, l.Detail)
+	fmt.Fprintf(a.out, "%2d. %s: %s  (%s, %.0f ms)\n      %s\n", i+1, s.name, a.say(s.en, s.zh), mark, l.MS, l.Detail)
 }
 
 func (a *app) demoSummary(ok bool, took time.Duration) {

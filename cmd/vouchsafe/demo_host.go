@@ -1,0 +1,240 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/vouchsafe/vouchsafe/internal/agent"
+	"github.com/vouchsafe/vouchsafe/internal/api"
+	"github.com/vouchsafe/vouchsafe/internal/ca"
+	"github.com/vouchsafe/vouchsafe/internal/secret"
+	"github.com/vouchsafe/vouchsafe/internal/vtpm"
+	"github.com/vouchsafe/vouchsafe/internal/vtpm/swtpm"
+	"github.com/vouchsafe/vouchsafe/tpm2"
+	"github.com/vouchsafe/vouchsafe/tpm2/client"
+)
+
+// Names in the demo.
+const (
+	demoVM   = "web1"
+	demoHost = "this-machine"
+)
+
+// serve runs the control plane as `vouchsafe up` does, in the demo's directory.
+func (d *demo) serve() error {
+	dir := filepath.Join(d.dir, "service")
+	if _, _, err := createService(d.ctx, dir, initOptions{trustDomain: "demo.vouchsafe.internal", operator: "demo"}); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(d.ctx)
+	served := make(chan error, 1)
+	quiet := &app{in: d.app.in, out: io.Discard, err: io.Discard, langFlag: d.app.langFlag}
+	go func() {
+		served <- serve(ctx, quiet, dir, serverOptions{listen: "127.0.0.1:0", serviceOptions: serviceOptions{localHost: demoHost}})
+	}()
+	d.stopService = func() error { cancel(); return <-served }
+	for {
+		if url, err := os.ReadFile(filepath.Join(dir, fileURL)); err == nil && len(url) > 0 {
+			break
+		}
+		select {
+		case err := <-served:
+			d.stopService = nil
+			return fmt.Errorf("the service did not start: %w", err)
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+	var err error
+	flags := clientFlags{credential: filepath.Join(dir, dirOperator)}
+	if d.operator, err = flags.open(); err != nil {
+		return err
+	}
+	text, err := os.ReadFile(filepath.Join(dir, dirOperator, credentialCA))
+	if err != nil {
+		return err
+	}
+	d.root, err = parseCertificate(text)
+	return err
+}
+
+// credential has the service issue a client certificate, as `ca credential` does.
+func (d *demo) credential(kind, name string) (tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	var got api.Credential
+	ask := api.NewCredential{Kind: kind, Name: name, CSR: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr}))}
+	if err := d.operator.call(d.ctx, "POST", "/v1/credentials", ask, &got); err != nil {
+		return tls.Certificate{}, err
+	}
+	out := tls.Certificate{PrivateKey: key}
+	for rest := []byte(got.PEM); ; {
+		var b *pem.Block
+		if b, rest = pem.Decode(rest); b == nil {
+			break
+		}
+		out.Certificate = append(out.Certificate, b.Bytes)
+	}
+	if len(out.Certificate) == 0 {
+		return out, errors.New("the credential has no certificate")
+	}
+	out.Leaf, err = x509.ParseCertificate(out.Certificate[0])
+	return out, err
+}
+
+func (d *demo) stateDir() string { return filepath.Join(d.dir, "vtpm") }
+
+func (d *demo) openVTPM(key secret.Bytes) (*vtpm.Instance, error) {
+	return vtpm.Open(vtpm.Config{Dir: d.stateDir(), Key: vtpm.Key{Secret: key}, Log: slog.New(slog.DiscardHandler)})
+}
+
+// manufacture makes the vTPM under a key that lives for this moment only; the
+// first lease seals it anew. It returns the endorsement key.
+func (d *demo) manufacture(key secret.Bytes) ([]byte, error) {
+	if err := os.Mkdir(d.stateDir(), 0o700); err != nil {
+		return nil, err
+	}
+	instance, err := d.openVTPM(key)
+	if err != nil {
+		return nil, err
+	}
+	eks, err := instance.Provision(vtpm.Provisioning{EKs: true})
+	if err := errors.Join(err, instance.Close()); err != nil {
+		return nil, err
+	}
+	for _, ek := range eks {
+		if ek.Name == "secp256r1" {
+			return x509.MarshalPKIXPublicKey(ek.Public)
+		}
+	}
+	return nil, errors.New("the vTPM has no P-256 endorsement key")
+}
+
+// lend asks for a lease on the state of a generation.
+func (d *demo) lend(generation int64) (api.Lease, error) {
+	var l api.Lease
+	return l, d.host.call(d.ctx, "POST", "/v1/vms/"+demoVM+"/lease", api.AskLease{Host: demoHost, Generation: generation}, &l)
+}
+
+// take opens the state under a lease: opened with the key of its generation,
+// sealed with the next one's, and only then confirmed.
+func (d *demo) take(open secret.Bytes, l api.Lease) error {
+	if open.Len() == 0 {
+		open = secret.New(l.OpenKey)
+	}
+	instance, err := d.openVTPM(open)
+	if err != nil {
+		return err
+	}
+	seal := secret.New(append([]byte(nil), l.SealKey...))
+	err = errors.Join(instance.Rekey(vtpm.Key{Secret: seal}), instance.Close())
+	if err != nil {
+		return err
+	}
+	if err := d.host.call(d.ctx, "POST", "/v1/vms/"+demoVM+"/lease/"+l.ID+"/confirm", api.ConfirmLease{Generation: l.Generation}, nil); err != nil {
+		return err
+	}
+	d.lease, d.generation = l, l.Generation
+	return nil
+}
+
+// powerOn is a host that starts a VM: a lease, the state, power, and the socket
+// that QEMU would connect to.
+func (d *demo) powerOn() error {
+	d.powerOff()
+	l, err := d.lend(d.generation)
+	if err != nil {
+		return err
+	}
+	if err := d.take(secret.Bytes{}, l); err != nil {
+		return err
+	}
+	instance, err := d.openVTPM(secret.New(append([]byte(nil), l.SealKey...)))
+	if err != nil {
+		return err
+	}
+	data, err := net.Listen("unix", filepath.Join(d.dir, "vtpm.sock"))
+	if err != nil {
+		return errors.Join(err, instance.Close())
+	}
+	ctx, cancel := context.WithCancel(d.ctx)
+	served := make(chan error, 1)
+	if err := instance.PowerOn(swtpm.Peer{}, false); err != nil {
+		cancel()
+		return errors.Join(err, data.Close(), instance.Close())
+	}
+	go func() {
+		s := &swtpm.Server{Device: instance, Data: data}
+		served <- s.Serve(ctx)
+	}()
+	d.stopVTPM = func() {
+		if d.tpm != nil {
+			d.tpm.Close()
+		}
+		cancel()
+		<-served
+		data.Close()
+		instance.Close()
+	}
+	if d.tpm, err = client.Open("unix:" + filepath.Join(d.dir, "vtpm.sock")); err != nil {
+		return err
+	}
+	return d.tpm.Startup(tpm2.SUClear)
+}
+
+func (d *demo) powerOff() {
+	if d.stopVTPM != nil {
+		d.stopVTPM()
+		d.stopVTPM, d.tpm = nil, nil
+	}
+}
+
+// agent is the one in the guest: it knows the service's address and CA, its own
+// credential, its TPM and its log.
+func (d *demo) agent(credential tls.Certificate) (*agent.Agent, error) {
+	return agent.New(agent.Config{URL: d.operator.url, Root: d.root, Client: credential, TPM: d.tpm,
+		EventLog: func() ([]byte, error) { return d.log, nil }})
+}
+
+// identity is the agent again, speaking with the VM's own certificate.
+func (d *demo) identity(adm *agent.Admission) (*agent.Agent, error) {
+	credential, err := adm.TLS()
+	if err != nil {
+		return nil, err
+	}
+	return d.agent(credential)
+}
+
+// endorsed reads the endorsement certificate that the service issued.
+func (d *demo) endorsed(serial string) (*x509.Certificate, error) {
+	var c api.Certificate
+	if err := d.operator.call(d.ctx, "GET", "/v1/certificates/"+serial, nil, &c); err != nil {
+		return nil, err
+	}
+	cert, err := parseCertificate([]byte(c.PEM))
+	if err != nil {
+		return nil, err
+	}
+	if c.Purpose != string(ca.VTPMEK) {
+		return nil, fmt.Errorf("the endorsement certificate is of purpose %s", c.Purpose)
+	}
+	return cert, nil
+}

@@ -1,0 +1,208 @@
+package agent
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/x509"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+
+	"github.com/vouchsafe/vouchsafe/internal/admission"
+	"github.com/vouchsafe/vouchsafe/internal/attest"
+	"github.com/vouchsafe/vouchsafe/internal/derive"
+	"github.com/vouchsafe/vouchsafe/internal/secret"
+	"github.com/vouchsafe/vouchsafe/tpm2"
+	"github.com/vouchsafe/vouchsafe/tpm2/client"
+)
+
+// LocalShareHandle is where the local share lies in the vTPM, sealed: one for
+// all disks of the VM, since the server's shares differ. It is in the range that
+// the TCG's registry of reserved handles leaves to the owner.
+const LocalShareHandle tpm2.Handle = 0x81005653
+
+// DiskKey joins the server's share, which only this TPM in this boot can read,
+// and the local one, which the TPM unseals in an approved state alone. The first
+// time it makes the local share. It must come before [Agent.Lock].
+func (a *Agent) DiskKey(adm *Admission, disk string) (secret.Bytes, error) {
+	fail := func(err error) (secret.Bytes, error) {
+		return secret.Bytes{}, fmt.Errorf("getting the key of disk %s: %w", disk, err)
+	}
+	if adm.Share == nil || adm.boot == nil {
+		return fail(errors.New("the service sent no share"))
+	}
+	policy, err := newUnlocking(&adm.Unlock)
+	if err != nil {
+		return fail(err)
+	}
+	srk, err := a.TPM.CreatePrimary(client.Hierarchy(tpm2.RHOwner, nil), client.SRKTemplate(client.P256))
+	if err != nil {
+		return fail(err)
+	}
+	defer a.TPM.Flush(srk.Handle)
+	server, err := a.serverShare(adm, policy, srk)
+	if err != nil {
+		return fail(fmt.Errorf("opening the server's share: %w", err))
+	}
+	defer server.Erase()
+	local, err := a.localShare(policy, srk)
+	if err != nil {
+		return fail(err)
+	}
+	defer local.Erase()
+	key, err := derive.DiskKey(server, local, a.Tenant, a.VM, disk)
+	if err != nil {
+		return fail(err)
+	}
+	return key, nil
+}
+
+// LocalShare unseals the local share alone: whether the TPM takes this boot for
+// an approved one, without the service.
+func (a *Agent) LocalShare(unlock *admission.Unlock) (secret.Bytes, error) {
+	policy, err := newUnlocking(unlock)
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	srk, err := a.TPM.CreatePrimary(client.Hierarchy(tpm2.RHOwner, nil), client.SRKTemplate(client.P256))
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	defer a.TPM.Flush(srk.Handle)
+	return a.localShare(policy, srk)
+}
+
+// Lock ends the time in which this boot can have the disk key.
+func (a *Agent) Lock() error {
+	if _, err := a.TPM.EventPCR(attest.UnlockPCR, []byte("vouchsafe: the disk key was used")); err != nil {
+		return fmt.Errorf("extending PCR %d: %w", attest.UnlockPCR, err)
+	}
+	return nil
+}
+
+// unlocking is an approval, read.
+type unlocking struct {
+	key       *tpm2.TPMTPublic
+	policy    []byte // what the local share is sealed under
+	ref       []byte
+	selection []tpm2.TPMSPCRSelection
+	signature tpm2.TPMTSignature
+}
+
+func newUnlocking(u *admission.Unlock) (*unlocking, error) {
+	if u.Approval == nil {
+		return nil, errors.New("the service sent no approval")
+	}
+	public, err := x509.ParsePKIXPublicKey(u.PolicyKey)
+	if err != nil {
+		return nil, fmt.Errorf("reading the policy key: %w", err)
+	}
+	ec, ok := public.(*ecdsa.PublicKey)
+	if !ok {
+		return nil, errors.New("reading the policy key: it is not ECDSA")
+	}
+	out := &unlocking{ref: u.Approval.PolicyRef}
+	if out.key, err = attest.PolicyKeyPublic(ec); err != nil {
+		return nil, err
+	}
+	if out.policy, err = attest.PolicyAuthorize(ec, out.ref); err != nil {
+		return nil, err
+	}
+	// TPML_PCR_SELECTION with one bank and three bytes of PCRs.
+	sel := u.Approval.Selection
+	if len(sel) != 10 || binary.BigEndian.Uint32(sel) != 1 || sel[6] != 3 {
+		return nil, errors.New("reading the approval: its PCR selection is malformed")
+	}
+	out.selection = []tpm2.TPMSPCRSelection{{Hash: tpm2.AlgID(binary.BigEndian.Uint16(sel[4:])), PCRSelect: sel[7:]}}
+	if err := tpm2.Unmarshal(u.Approval.Signature, &out.signature); err != nil {
+		return nil, fmt.Errorf("reading the approval: %w", err)
+	}
+	return out, nil
+}
+
+// serverShare imports what the service encrypted to this boot's key. Its policy
+// is the approved PCR values themselves.
+func (a *Agent) serverShare(adm *Admission, u *unlocking, salt *client.Key) (secret.Bytes, error) {
+	d := client.Duplicate{Blob: adm.Share.Duplicate, Seed: adm.Share.Seed}
+	if err := tpm2.Unmarshal(adm.Share.Public, &d.Public); err != nil {
+		return secret.Bytes{}, err
+	}
+	blob, err := a.TPM.Import(adm.boot.Entity, &d)
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	item, err := a.TPM.Load(adm.boot.Entity, blob, nil)
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	defer a.TPM.Flush(item.Handle)
+	return a.unseal(item.Entity, salt, func(s *client.Session) error { return s.PolicyPCR(u.selection, nil) })
+}
+
+// localShare unseals the VM's own share, or makes it.
+func (a *Agent) localShare(u *unlocking, srk *client.Key) (secret.Bytes, error) {
+	there, err := a.TPM.Handles(tpm2.HandleSpace(0x81))
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	if slices.Contains(there, LocalShareHandle) {
+		item, err := a.TPM.Key(LocalShareHandle, nil)
+		if err != nil {
+			return secret.Bytes{}, err
+		}
+		share, err := a.unseal(item.Entity, srk, func(s *client.Session) error {
+			if err := s.PolicyPCR(u.selection, nil); err != nil {
+				return err
+			}
+			return s.PolicyAuthorize(u.key, u.ref, &u.signature)
+		})
+		if err != nil {
+			return share, fmt.Errorf("unsealing the local share: %w", err)
+		}
+		return share, nil
+	}
+	share := secret.Random(derive.ShareSize)
+	s, err := a.TPM.StartSession(client.SessionConfig{Salt: srk})
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	defer s.Close()
+	blob, err := a.TPM.Seal(s.Auth(srk.Entity, tpm2.SessionDecrypt), share.Reveal(), u.policy, nil)
+	if err != nil {
+		return secret.Bytes{}, fmt.Errorf("sealing the local share: %w", err)
+	}
+	item, err := a.TPM.Load(srk.Entity, blob, nil)
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	defer a.TPM.Flush(item.Handle)
+	if _, err := a.TPM.Persist(client.Hierarchy(tpm2.RHOwner, nil), item, LocalShareHandle); err != nil {
+		return secret.Bytes{}, fmt.Errorf("keeping the local share: %w", err)
+	}
+	return share, nil
+}
+
+// unseal opens an item in a policy session; what it holds crosses the wire encrypted.
+func (a *Agent) unseal(item client.Entity, salt *client.Key, fulfil func(*client.Session) error) (secret.Bytes, error) {
+	s, err := a.TPM.StartSession(client.SessionConfig{Type: tpm2.SEPolicy, Salt: salt})
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	defer s.Close()
+	if err := fulfil(s); err != nil {
+		return secret.Bytes{}, err
+	}
+	b, err := a.TPM.Unseal(s.Auth(item, tpm2.SessionEncrypt))
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	return secret.New(b), nil
+}
+
+// RecordVolumeKey tells the service which volume key belongs to a disk, once.
+// The agent must speak with the VM's identity.
+func (a *Agent) RecordVolumeKey(ctx context.Context, disk string, digest []byte) error {
+	return a.Call(ctx, "/v1/vms/"+url.PathEscape(a.VM)+"/disks/"+url.PathEscape(disk)+"/volume-key", admission.VolumeKey{Digest: digest}, nil)
+}
