@@ -21,8 +21,8 @@ type demoDisk interface {
 	Check(ctx context.Context, key secret.Bytes, want []byte) error
 }
 
-// diskSize: 16 MiB of LUKS2 header, and as much of data. The file is sparse.
-const diskSize = 32 << 20
+// diskSize: 4 MiB of LUKS2 header, and as much of data. The file is sparse.
+const diskSize = 8 << 20
 
 func (d *demo) newDisk(name string) (demoDisk, error) {
 	path := filepath.Join(d.dir, name)

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"crypto/x509"
+	"encoding/binary"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -48,20 +49,13 @@ func (d *demo) evidence() error {
 	if err := d.operator.call(d.ctx, "GET", "/v1/audit/checkpoint", nil, &audit); err != nil {
 		return err
 	}
-	pcrs := ""
-	for i, p := range attest.BootPCRs() {
-		if i > 0 {
-			pcrs += ","
-		}
-		pcrs += fmt.Sprint(p)
-	}
 	state := filepath.Join(d.dir, "service")
 	for name, data := range map[string][]byte{
 		"ca.pem": []byte(api.PEM(d.root)), "vm.pem": []byte(api.PEM(d.adm.Chain[0])), "vm-chain.pem": []byte(api.PEM(d.adm.Chain[1:]...)),
 		"ak.pem":    pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: akDER}),
 		"quote.msg": message, "quote.sig": quote[2+len(message):], "quote.nonce": fmt.Appendf(nil, "%x\n", d.adm.Signed),
-		"pcrs.bin": values, "eventlog.bin": d.log, "residence.json": []byte(d.lease.Residence), "result.json": d.adm.Result,
-		"checkpoint": []byte(audit.Checkpoint), "disk.key": d.key.Reveal(), "README.txt": fmt.Appendf(nil, evidenceReadme, pcrs),
+		"pcrs.bin": pcrFile(values), "eventlog.bin": d.log, "residence.json": []byte(d.lease.Residence), "result.json": d.adm.Result,
+		"checkpoint": []byte(audit.Checkpoint), "disk.key": d.key.Reveal(), "README.txt": []byte(evidenceReadme),
 	} {
 		if err := write(name, data); err != nil {
 			return err
@@ -87,10 +81,38 @@ func (d *demo) evidence() error {
 	return write("disk.luks", disk)
 }
 
+// pcrFile is the values of the SHA-256 bank as tpm2_quote -o writes them:
+// tpm2-tss's structures in memory on a little-endian machine, a
+// TPML_PCR_SELECTION (16 entries), a number, and that many TPML_DIGESTs of 8.
+func pcrFile(values []byte) []byte {
+	const size, most = 32, 8
+	le := binary.LittleEndian
+	var mask [4]byte
+	for _, p := range attest.BootPCRs() {
+		mask[p/8] |= 1 << (p % 8)
+	}
+	out := le.AppendUint16(le.AppendUint32(nil, 1), uint16(tpm2.AlgSHA256))
+	out = append(append(append(out, 3), mask[:]...), make([]byte, 1+15*8)...)
+	n := len(values) / size
+	out = le.AppendUint32(out, uint32((n+most-1)/most))
+	for at := 0; at < n; at += most {
+		out = le.AppendUint32(out, uint32(min(most, n-at)))
+		for i := at; i < at+most; i++ {
+			digest := make([]byte, 64)
+			length := 0
+			if i < n {
+				length = copy(digest, values[i*size:(i+1)*size])
+			}
+			out = append(le.AppendUint16(out, uint16(length)), digest...)
+		}
+	}
+	return out
+}
+
 const evidenceReadme = `What the demo left, and what other people's tools make of it (in this directory):
 
   openssl verify -CAfile ca.pem -untrusted vm-chain.pem -purpose sslclient vm.pem
-  tpm2_checkquote -u ak.pem -m quote.msg -s quote.sig -g sha256 -q $(cat quote.nonce) -f pcrs.bin -l sha256:%s
+  tpm2_checkquote -u ak.pem -m quote.msg -s quote.sig -g sha256 -q $(cat quote.nonce) -f pcrs.bin -e eventlog.bin
   tpm2_eventlog eventlog.bin
   cryptsetup luksDump disk.luks
   cryptsetup open --test-passphrase --key-file disk.key disk.luks
