@@ -47,6 +47,8 @@ func newRoot(a *app) *cobra.Command {
 		newServerCommand(a),
 		newHostCommand(a),
 		newVMCommand(a),
+		newPolicyCommand(a),
+		newAttestCommand(a),
 		newCACommand(a),
 		newAuditCommand(a),
 		newCheckCommand(a),

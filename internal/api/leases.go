@@ -2,9 +2,11 @@ package api
 
 import (
 	"context"
+	"net/http"
 	"time"
 
 	"github.com/vouchsafe/vouchsafe/finding"
+	"github.com/vouchsafe/vouchsafe/internal/ca"
 	"github.com/vouchsafe/vouchsafe/internal/enroll"
 )
 
@@ -47,6 +49,10 @@ func (s *server) leases() {
 		Body AskLease
 	}
 	operation(s, "POST", "/v1/vms/{name}/lease", "lend", "Ask for a vTPM's lease", agents, func(ctx context.Context, in *ask) (*body[Lease], error) {
+		if c := caller(ctx); c.Kind == ca.KindAgent && c.Name != in.Body.Host {
+			return nil, &Problem{Status: http.StatusForbidden, Title: "Forbidden", Code: "OTHER_HOST", Detail: "the certificate is of host " + c.Name + ", which cannot speak for " + in.Body.Host,
+				Hint: "use the credential that was made for this host"}
+		}
 		g, err := s.Enroll.Lend(ctx, enroll.Ask{Tenant: caller(ctx).Tenant, VM: in.Name, Host: in.Body.Host, Generation: in.Body.Generation, Actor: caller(ctx).String()})
 		return answer(leaseOut(g)), err
 	})

@@ -1,0 +1,313 @@
+// Command vouchsafe-agent is the guest's side of vouchsafe: it proves the VM to
+// its service, keeps its certificate renewed and opens its disk. It is one static
+// program for an initramfs; internal/agent does the work.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/vouchsafe/vouchsafe/internal/agent"
+	"github.com/vouchsafe/vouchsafe/internal/secret"
+	"github.com/vouchsafe/vouchsafe/tpm2/client"
+)
+
+// Exit codes, as vouchsafe's own.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// program is one run.
+type program struct {
+	out, err io.Writer
+	sources  agent.Sources
+	url      string
+	tpmPath  string
+	log, ima string
+	wait     time.Duration
+	zh       bool
+
+	disk, device, name, scratch string
+	format, force               bool
+
+	given agent.Given
+	tpm   *client.Client
+}
+
+const usage = `usage: vouchsafe-agent COMMAND [FLAGS]
+
+  attest   prove this VM to its service, and print the appraisal
+  enroll   attest, and keep the identity certificate (its key stays in the TPM)
+  renew    the same with the identity itself, when a third of its life is left
+  unlock   attest, and open the disk: --device DEV; the first time, --format
+  status   say what this agent was given and what it has
+
+`
+
+func run(ctx context.Context, args []string, out, errw io.Writer) int {
+	p := &program{out: out, err: errw, zh: strings.HasPrefix(os.Getenv("LANG"), "zh")}
+	fs := flag.NewFlagSet("vouchsafe-agent", flag.ContinueOnError)
+	fs.SetOutput(errw)
+	fs.Usage = func() { fmt.Fprint(errw, usage); fs.PrintDefaults() }
+	fs.StringVar(&p.sources.Dir, "credential", "/etc/vouchsafe", "directory with url, ca.pem, cert.pem and key.pem")
+	fs.StringVar(&p.sources.FwCfg, "fw-cfg", "/sys/firmware/qemu_fw_cfg/by_name/opt/org.vouchsafe", "where QEMU's fw_cfg has the same")
+	fs.StringVar(&p.sources.CommandLine, "command-line", "/proc/cmdline", "file with the kernel's command line; vouchsafe.url= in it counts")
+	fs.StringVar(&p.url, "url", "", "https://HOST:PORT of the service")
+	fs.StringVar(&p.tpmPath, "tpm", "/dev/tpmrm0", "the TPM: a device, unix:PATH or tcp:HOST:PORT")
+	fs.StringVar(&p.log, "event-log", "/sys/kernel/security/tpm0/binary_bios_measurements", "the firmware's event log")
+	fs.StringVar(&p.ima, "ima", "", "IMA's list, /sys/kernel/security/ima/binary_runtime_measurements, where PCR 10 is part of the policy")
+	fs.DurationVar(&p.wait, "wait", 2*time.Minute, "how long to wait for the service and for an approval")
+	fs.StringVar(&p.disk, "disk", "root", "unlock: the disk's name on record")
+	fs.StringVar(&p.device, "device", "", "unlock: the block device")
+	fs.StringVar(&p.name, "name", "", "unlock: name under /dev/mapper (default: that of the disk)")
+	fs.StringVar(&p.scratch, "scratch", "/run", "unlock: directory in memory")
+	fs.BoolVar(&p.format, "format", false, "unlock: format the device when the service has no volume key of it on record; this destroys what is on it")
+	fs.BoolVar(&p.force, "now", false, "renew: even when it is not due")
+	commands := map[string]func(context.Context) error{"attest": p.attest, "enroll": p.enroll, "renew": p.renew, "unlock": p.unlock, "status": p.status}
+	if len(args) == 0 {
+		fs.Usage()
+		return exitUsage
+	}
+	do, ok := commands[args[0]]
+	if err := fs.Parse(args[1:]); errors.Is(err, flag.ErrHelp) || args[0] == "-h" || args[0] == "--help" {
+		if args[0] != "-h" && args[0] != "--help" {
+			return exitDone
+		}
+		fs.Usage()
+		return exitDone
+	} else if err != nil {
+		return exitUsage
+	}
+	if !ok || fs.NArg() > 0 {
+		fs.Usage()
+		return exitUsage
+	}
+	if err := p.prepare(args[0] == "status"); err == nil {
+		err = do(ctx)
+		if p.tpm != nil {
+			p.tpm.Close()
+		}
+		if err == nil {
+			return exitDone
+		}
+		return p.fail(err)
+	} else {
+		return p.fail(err)
+	}
+}
+
+func (p *program) say(en, zh string) string {
+	if p.zh {
+		return zh
+	}
+	return en
+}
+
+// fail says what went wrong and what to do about it.
+func (p *program) fail(err error) int {
+	fmt.Fprintf(p.err, "vouchsafe-agent: %v\n", err)
+	var r *agent.Refused
+	var h interface{ Hint() string }
+	hint := ""
+	switch {
+	case errors.As(err, &r):
+		hint = r.Hint
+		if hint == "" && r.Code != "" {
+			hint = fmt.Sprintf(p.say("the service says %s; an operator can ask why: vouchsafe attest show", "服务的答复为 %s；运维人员可查看原因：vouchsafe attest show"), r.Code)
+		}
+	case errors.As(err, &h):
+		hint = h.Hint()
+	}
+	if hint != "" {
+		fmt.Fprintf(p.err, "%s %s\n", p.say("hint:", "提示："), hint)
+	}
+	return exitFailed
+}
+
+func (p *program) prepare(offline bool) error {
+	var err error
+	if p.given, err = p.sources.Load(p.url); err != nil {
+		return err
+	}
+	if p.tpm, err = client.Open(p.tpmPath); err != nil && !offline {
+		return err
+	}
+	return nil
+}
+
+func (p *program) agent() (*agent.Agent, error) {
+	c := agent.Config{URL: p.given.URL, Root: p.given.Root, Client: p.given.Client, TPM: p.tpm,
+		EventLog: func() ([]byte, error) { return os.ReadFile(p.log) }}
+	if p.ima != "" {
+		c.IMALog = func() ([]byte, error) { return os.ReadFile(p.ima) }
+	}
+	return agent.New(c)
+}
+
+// prove attests, and waits for the service as long as it may.
+func (p *program) prove(ctx context.Context, a *agent.Agent, disk string) (adm *agent.Admission, err error) {
+	err = agent.Wait(ctx, p.wait, func(why error, left time.Duration) {
+		fmt.Fprintf(p.err, p.say("vouchsafe-agent: waiting for %s, %v left: %v\n", "vouchsafe-agent：等待 %s，还剩 %v：%v\n"), a.URL, left, why)
+		var r *agent.Refused
+		if errors.As(why, &r) && r.Code == "REFERENCE_MISSING" {
+			fmt.Fprintf(p.err, p.say("  an operator can approve this boot: vouchsafe policy enroll %s\n", "  运维人员可批准这次启动：vouchsafe policy enroll %s\n"), a.VM)
+		}
+	}, func(ctx context.Context) error {
+		adm, err = a.Attest(ctx, disk)
+		return err
+	})
+	return adm, err
+}
+
+func (p *program) attest(ctx context.Context) error {
+	a, err := p.agent()
+	if err != nil {
+		return err
+	}
+	adm, err := p.prove(ctx, a, "")
+	if err != nil {
+		return err
+	}
+	defer adm.Close()
+	fmt.Fprintf(p.err, p.say("%s is admitted, tier %s\n", "%s 已准入，级别 %s\n"), a.VM, adm.Tier)
+	_, err = fmt.Fprintf(p.out, "%s\n", adm.Result)
+	return err
+}
+
+func (p *program) enroll(ctx context.Context) error {
+	a, err := p.agent()
+	if err != nil {
+		return err
+	}
+	return p.keep(ctx, a)
+}
+
+func (p *program) keep(ctx context.Context, a *agent.Agent) error {
+	adm, err := p.prove(ctx, a, "")
+	if err != nil {
+		return err
+	}
+	defer adm.Close()
+	if err := agent.SaveIdentity(p.sources.Dir, adm); err != nil {
+		return fmt.Errorf("writing the certificate: %w", err)
+	}
+	fmt.Fprintf(p.err, p.say("%s has an identity until %s\n", "%s 的身份证书有效至 %s\n"), a.VM, adm.Chain[0].NotAfter.UTC().Format(time.RFC3339))
+	return nil
+}
+
+func (p *program) renew(ctx context.Context) error {
+	if len(p.given.Identity) == 0 {
+		return fmt.Errorf("there is no identity to renew: vouchsafe-agent enroll")
+	}
+	leaf := p.given.Identity[0]
+	if left := time.Until(leaf.NotAfter); !p.force && left > leaf.NotAfter.Sub(leaf.NotBefore)/3 {
+		fmt.Fprintf(p.err, p.say("nothing to do: good until %s (--now renews it all the same)\n", "无需续期：有效至 %s（--now 可强制续期）\n"), leaf.NotAfter.UTC().Format(time.RFC3339))
+		return nil
+	}
+	credential, key, err := agent.IdentityCredential(p.tpm, p.given.Identity)
+	if err != nil {
+		return err
+	}
+	defer p.tpm.Flush(key.Handle)
+	if time.Now().Before(leaf.NotAfter) {
+		p.given.Client = credential
+	} // else: the first credential, as at the first time
+	a, err := p.agent()
+	if err != nil {
+		return err
+	}
+	return p.keep(ctx, a)
+}
+
+func (p *program) unlock(ctx context.Context) error {
+	if p.device == "" {
+		return errors.New("which device? --device /dev/vda2")
+	}
+	if p.name == "" {
+		p.name = p.disk
+	}
+	a, err := p.agent()
+	if err != nil {
+		return err
+	}
+	adm, err := p.prove(ctx, a, p.disk)
+	if err != nil {
+		return err
+	}
+	defer adm.Close()
+	key, err := a.DiskKey(adm, p.disk)
+	if err != nil {
+		return err
+	}
+	defer key.Erase()
+	// Whatever comes of it: the key was had in this boot.
+	return errors.Join(p.open(ctx, adm, key), a.Lock())
+}
+
+// open opens the disk, and formats it before if that was asked for.
+func (p *program) open(ctx context.Context, adm *agent.Admission, key secret.Bytes) (err error) {
+	volume := agent.LUKS{Device: p.device, Scratch: p.scratch}
+	want := adm.VolumeKey
+	if len(want) == 0 {
+		if !p.format {
+			return fmt.Errorf("the service has no volume key of disk %s on record; --format makes one and destroys what is on %s", p.disk, p.device)
+		}
+		if there, err := volume.Formatted(ctx); err != nil || there {
+			return errors.Join(err, fmt.Errorf("%s is a LUKS volume already and not ours: wipefs -a %s, if it may go", p.device, p.device))
+		}
+		if want, err = volume.Format(ctx, key); err != nil {
+			return err
+		}
+		if p.given.Client, err = adm.TLS(); err != nil {
+			return err
+		}
+		self, err := p.agent()
+		if err != nil {
+			return err
+		}
+		if err := self.RecordVolumeKey(ctx, p.disk, want); err != nil {
+			return err
+		}
+	}
+	if err := volume.Open(ctx, key, want, p.name); err != nil {
+		return err
+	}
+	fmt.Fprintf(p.err, p.say("%s is open as /dev/mapper/%s\n", "%s 已打开为 /dev/mapper/%s\n"), p.device, p.name)
+	return nil
+}
+
+func (p *program) status(context.Context) error {
+	a, err := p.agent()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(p.out, "vm        %s\ntenant    %s\nservice   %s\nca        %s, until %s\n", a.VM, a.Tenant, a.URL, p.given.Root.Subject.CommonName, p.given.Root.NotAfter.UTC().Format(time.DateOnly))
+	tpm := p.say("none at ", "不存在：") + p.tpmPath
+	if p.tpm != nil {
+		tpm = p.tpmPath
+	}
+	fmt.Fprintf(p.out, "tpm       %s\n", tpm)
+	identity := p.say("none yet: vouchsafe-agent enroll", "尚无：vouchsafe-agent enroll")
+	if len(p.given.Identity) > 0 {
+		identity = p.given.Identity[0].NotAfter.UTC().Format(time.RFC3339)
+	}
+	fmt.Fprintf(p.out, "identity  %s\n", identity)
+	return nil
+}

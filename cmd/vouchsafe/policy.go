@@ -1,0 +1,284 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vouchsafe/vouchsafe/eventlog"
+	"github.com/vouchsafe/vouchsafe/finding"
+	"github.com/vouchsafe/vouchsafe/internal/api"
+	"github.com/vouchsafe/vouchsafe/internal/attest"
+)
+
+func newPolicyCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{Use: "policy", Short: "Approved boots of a VM: enroll, propose, show, withdraw", Args: cobra.NoArgs}
+	cmd.AddCommand(newPolicyEnrollCommand(a), newPolicyProposeCommand(a), newPolicyShowCommand(a), newPolicyWithdrawCommand(a))
+	return cmd
+}
+
+func newPolicyEnrollCommand(a *app) *cobra.Command {
+	var f clientFlags
+	var note string
+	cmd := &cobra.Command{
+		Use:   "enroll VM",
+		Short: "Approve the boot that a VM last showed: a golden boot",
+		Long: `Approve the boot that a VM last showed. Its agent must have attested within the last hour and been
+refused with REFERENCE_MISSING or BOOT_DIFFERS: everything else about the evidence held. From
+now on the service admits this boot, and the VM's TPM takes it for an approved one. Read the
+warnings: they say what this boot does not measure.`,
+		Args: exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := f.open()
+			if err != nil {
+				return err
+			}
+			var p api.Policy
+			if err := c.call(cmd.Context(), "POST", "/v1/vms/"+url.PathEscape(args[0])+"/policy/enroll", api.EnrollPolicy{Note: note}, &p); err != nil {
+				return err
+			}
+			return a.showPolicy(p)
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().StringVar(&note, "note", "", "for people: what this boot is, such as \"kernel 6.1.0-32\"")
+	return cmd
+}
+
+func newPolicyProposeCommand(a *app) *cobra.Command {
+	var f clientFlags
+	var in api.ProposePolicy
+	var kernel, initrd, memory string
+	var b eventlog.Boot
+	cmd := &cobra.Command{
+		Use:   "propose VM --kernel FILE [--initrd FILE] --cmdline TEXT --memory SIZE [--approve]",
+		Short: "Compute the next boot's values before the reboot, and approve them",
+		Long: `Compute what another kernel, initrd and command line will measure (QEMU -kernel under OVMF), out of
+the newest approved boot. Without --approve it only says what would change. The sets before it
+stay good until they are withdrawn.`,
+		Example: `  vouchsafe policy propose web1 --kernel vmlinuz --initrd initrd.img --cmdline "root=/dev/vda ro" --memory 2G --approve`,
+		Args:    exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if kernel == "" || !cmd.Flags().Changed("cmdline") {
+				return usageError{fmt.Errorf("--kernel and --cmdline are needed (--cmdline \"\" for an empty one)")}
+			}
+			c, err := f.open()
+			if err != nil {
+				return err
+			}
+			if b.Memory, err = parseMemory(memory); err != nil {
+				return usageError{err}
+			}
+			if b.Kernel, err = a.readAtMost(kernel, eventlog.MaxPE); err != nil {
+				return err
+			}
+			if initrd != "" {
+				if b.Initrd, err = a.readAtMost(initrd, 1<<30); err != nil {
+					return err
+				}
+			}
+			m, err := b.Measure(eventlog.SHA256)
+			if err != nil {
+				return err
+			}
+			in.Kernel, in.CommandLine, in.Initrd = measured(m.Kernel), measured(m.CommandLine), measured(m.Initrd)
+			var p api.Policy
+			if err := c.call(cmd.Context(), "POST", "/v1/vms/"+url.PathEscape(args[0])+"/policy/propose", in, &p); err != nil {
+				return err
+			}
+			if !p.Approved {
+				fmt.Fprintln(a.err, a.say("nothing was approved; --approve does", "尚未批准；加 --approve 以批准"))
+			}
+			return a.showPolicy(p)
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().StringVar(&kernel, "kernel", "", "the kernel image, as for QEMU's -kernel")
+	cmd.Flags().StringVar(&initrd, "initrd", "", "the initrd, as for -initrd")
+	cmd.Flags().StringVar(&b.CommandLine, "cmdline", "", "the command line, as for -append")
+	cmd.Flags().StringVar(&memory, "memory", "", "the guest's memory, as for -m: 512M, 2G")
+	cmd.Flags().StringVar(&b.Machine, "machine", "q35", "q35 or pc")
+	cmd.Flags().StringVar(&in.Note, "note", "", "for people: what this boot is")
+	cmd.Flags().BoolVar(&in.Approve, "approve", false, "approve it")
+	return cmd
+}
+
+func measured(ds []eventlog.Digest) []api.MeasuredDigest {
+	var out []api.MeasuredDigest
+	for _, d := range ds {
+		out = append(out, api.MeasuredDigest{Alg: d.Alg.String(), Digest: d.Sum})
+	}
+	return out
+}
+
+func newPolicyShowCommand(a *app) *cobra.Command {
+	var f clientFlags
+	cmd := &cobra.Command{
+		Use:   "show VM",
+		Short: "Show a VM's approved boots",
+		Args:  exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := f.open()
+			if err != nil {
+				return err
+			}
+			var ps []api.Policy
+			if err := c.call(cmd.Context(), "GET", "/v1/vms/"+url.PathEscape(args[0])+"/policy", nil, &ps); err != nil {
+				return err
+			}
+			if len(ps) == 0 {
+				fmt.Fprintf(a.err, a.say("no boot of %s is approved; after its agent attested: vouchsafe policy enroll %s\n", "%s 尚无已批准的启动；其代理证明之后：vouchsafe policy enroll %s\n"), args[0], args[0])
+			}
+			for _, p := range ps {
+				if err := a.showPolicy(p); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func newPolicyWithdrawCommand(a *app) *cobra.Command {
+	var f clientFlags
+	cmd := &cobra.Command{
+		Use:   "withdraw VM VERSION",
+		Short: "Withdraw one approved boot: the service no longer admits it",
+		Args:  exactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			version, err := strconv.ParseUint(args[1], 10, 63)
+			if err != nil || version == 0 {
+				return usageError{fmt.Errorf("%q is no version", args[1])}
+			}
+			c, err := f.open()
+			if err != nil {
+				return err
+			}
+			if err := c.call(cmd.Context(), "DELETE", fmt.Sprintf("/v1/vms/%s/policy/%d", url.PathEscape(args[0]), version), nil, nil); err != nil {
+				return err
+			}
+			fmt.Fprintf(a.err, a.say("version %d of the policy of %s is withdrawn\n", "策略版本 %d（%s）已撤回\n"), version, args[0])
+			return nil
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func (a *app) showPolicy(p api.Policy) error {
+	if a.json {
+		return a.printJSON(p)
+	}
+	w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(w, "version\t%d\n", p.Version)
+	if p.Note != "" {
+		fmt.Fprintf(w, "note\t%s\n", p.Note)
+	}
+	fmt.Fprintf(w, "not before\t%s\nbank\t%s\n", p.NotBefore, p.Bank)
+	for pcr := range 24 {
+		if v, ok := p.PCRs[strconv.Itoa(pcr)]; ok {
+			fmt.Fprintf(w, "PCR %d\t%s\n", pcr, v)
+		}
+	}
+	for _, c := range p.Changes {
+		fmt.Fprintf(w, "changes\t%s\n", c)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	a.printFindings(a.inLanguage(p.Warnings))
+	return nil
+}
+
+// inLanguage renders findings that came over the wire, where their text needs
+// nothing that is only known on the other side.
+func (a *app) inLanguage(fs []finding.Finding) []finding.Finding {
+	var out []finding.Finding
+	for _, f := range fs {
+		for _, catalog := range []finding.Catalog{attest.Findings, eventlog.Findings} {
+			i := slices.IndexFunc(catalog, func(e finding.Entry) bool { return e.Code == f.Code })
+			if i >= 0 && !strings.Contains(catalog[i].Meaning.EN+catalog[i].Remedy.EN, "{0}") {
+				f = catalog.New(f.Code, f.Subject, f.Evidence)
+				break
+			}
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+func newAttestCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{Use: "attest", Short: "Appraisals of VMs: show", Args: cobra.NoArgs}
+	cmd.AddCommand(newAttestShowCommand(a))
+	return cmd
+}
+
+func newAttestShowCommand(a *app) *cobra.Command {
+	var f clientFlags
+	cmd := &cobra.Command{
+		Use:   "show VM",
+		Short: "Show how a VM's evidence was last appraised, and why",
+		Long: `Show how a VM's evidence was last appraised. The exit code is 0 when it was
+affirming, 3 when there were warnings or it was refused.`,
+		Args: exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := f.open()
+			if err != nil {
+				return err
+			}
+			var at api.Attestation
+			if err := c.call(cmd.Context(), "GET", "/v1/vms/"+url.PathEscape(args[0])+"/attestation", nil, &at); err != nil {
+				return withHint(err, "%s", a.say("in the guest: vouchsafe-agent attest", "在虚拟机内：vouchsafe-agent attest"))
+			}
+			if a.json {
+				if err := a.printJSON(at); err != nil {
+					return err
+				}
+			} else if err := a.showAttestation(at); err != nil {
+				return err
+			}
+			if at.Status != string(attest.Affirming) {
+				return errFindings
+			}
+			return nil
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func (a *app) showAttestation(at api.Attestation) error {
+	var ear struct {
+		Submods map[string]struct {
+			Detail attest.Result `json:"vouchsafe_result"`
+		} `json:"submods"`
+	}
+	if err := json.Unmarshal(at.Result, &ear); err != nil {
+		return fmt.Errorf("reading the result: %w", err)
+	}
+	r := ear.Submods["vtpm"].Detail
+	w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(w, "vm\t%s\nat\t%s\nstatus\t%s\ntier\t%s\n", r.Subject, at.At, at.Status, r.Tier)
+	if q := r.Quoted; q != nil {
+		fmt.Fprintf(w, "quoted\t%s %v, reset %d, restart %d\n", q.Bank, q.PCRs, q.ResetCount, q.RestartCount)
+	}
+	if ref := r.Reference; ref != nil {
+		fmt.Fprintf(w, "policy\tversion %d %s\n", ref.Version, ref.Note)
+	}
+	if r.Difference != nil {
+		fmt.Fprintf(w, "differs\t%s\n", r.Difference)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	a.printFindings(a.inLanguage(r.Findings))
+	return nil
+}

@@ -1,0 +1,190 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/vouchsafe/vouchsafe/tpm2"
+	"github.com/vouchsafe/vouchsafe/tpm2/client"
+)
+
+// Names of what an agent is given, in a directory or by QEMU's fw_cfg:
+//
+//	-fw_cfg name=opt/org.vouchsafe/url,string=https://… -fw_cfg name=opt/org.vouchsafe/ca.pem,file=… (and cert.pem, key.pem)
+const (
+	FileURL      = "url"
+	FileCA       = "ca.pem"
+	FileCert     = "cert.pem"
+	FileKey      = "key.pem"
+	FileIdentity = "identity.pem" // the agent writes it: the VM's certificate and chain
+)
+
+// Sources are where an agent looks for what it is given. The first that has a
+// file counts; the address may also be on the kernel's command line.
+type Sources struct {
+	Dir         string // of the credential
+	FwCfg       string // directory of QEMU's fw_cfg entries
+	CommandLine string // file with the kernel's command line
+}
+
+// maxGiven bounds a file that an agent is given.
+const maxGiven = 64 << 10
+
+// Given is what was found.
+type Given struct {
+	URL      string
+	Root     *x509.Certificate
+	Client   tls.Certificate
+	Identity []*x509.Certificate // nil: none yet
+}
+
+// Load reads what the agent is given. url, if not empty, overrides the address.
+func (s Sources) Load(url string) (Given, error) {
+	var g Given
+	if g.URL = url; g.URL == "" {
+		g.URL = s.fromCommandLine("vouchsafe.url=")
+	}
+	if g.URL == "" {
+		b, err := s.read(FileURL)
+		if err != nil {
+			return g, fmt.Errorf("finding the service's address: %w", err)
+		}
+		g.URL = strings.TrimSpace(string(b))
+	}
+	ca, err := s.read(FileCA)
+	if err != nil {
+		return g, fmt.Errorf("finding the service's CA: %w", err)
+	}
+	roots, err := certificates(string(ca))
+	if err != nil || len(roots) != 1 {
+		return g, fmt.Errorf("reading %s: want exactly one certificate: it is the one that is believed", FileCA)
+	}
+	g.Root = roots[0]
+	cert, err := s.read(FileCert)
+	if err != nil {
+		return g, fmt.Errorf("finding the agent's credential: %w", err)
+	}
+	key, err := s.read(FileKey)
+	if err != nil {
+		return g, fmt.Errorf("finding the agent's credential: %w", err)
+	}
+	defer clear(key)
+	if g.Client, err = tls.X509KeyPair(cert, key); err != nil {
+		return g, fmt.Errorf("reading the agent's credential: %w", err)
+	}
+	if text, err := os.ReadFile(filepath.Join(s.Dir, FileIdentity)); err == nil {
+		if g.Identity, err = certificates(string(text)); err != nil {
+			return g, err
+		}
+	}
+	return g, nil
+}
+
+func (s Sources) read(name string) ([]byte, error) {
+	var tried []string
+	for _, path := range []string{filepath.Join(s.Dir, name), filepath.Join(s.FwCfg, name, "raw")} {
+		b, err := os.ReadFile(path)
+		if err == nil && len(b) <= maxGiven {
+			return bytes.Trim(b, "\x00"), nil
+		}
+		if err == nil {
+			return nil, fmt.Errorf("%s has %d bytes; the limit is %d", path, len(b), maxGiven)
+		}
+		tried = append(tried, path)
+	}
+	return nil, fmt.Errorf("there is neither %s", strings.Join(tried, " nor "))
+}
+
+func (s Sources) fromCommandLine(prefix string) string {
+	b, err := os.ReadFile(s.CommandLine)
+	if err != nil {
+		return ""
+	}
+	for _, word := range strings.Fields(string(b)) {
+		if v, ok := strings.CutPrefix(word, prefix); ok {
+			return v
+		}
+	}
+	return ""
+}
+
+// IdentityCredential is the VM's certificate with its key in the TPM, for
+// renewing without the first credential. Unload the key afterwards.
+func IdentityCredential(tpm *client.Client, chain []*x509.Certificate) (tls.Certificate, *client.Key, error) {
+	key, err := tpm.CreatePrimary(client.Hierarchy(tpm2.RHOwner, nil), client.TLSTemplate(client.P384))
+	if err != nil {
+		return tls.Certificate{}, nil, fmt.Errorf("making the identity key: %w", err)
+	}
+	c, err := (&Admission{Chain: chain, Identity: key, TPM: tpm}).TLS()
+	return c, key, err
+}
+
+// SaveIdentity writes the certificate and its chain; the key is in the TPM.
+func SaveIdentity(dir string, adm *Admission) error {
+	var out []byte
+	for _, c := range adm.Chain {
+		out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
+	}
+	path := filepath.Join(dir, FileIdentity)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := os.WriteFile(path+".new", out, 0o644); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+// pause is between two tries. It is also how often somebody at the console
+// reads that the machine is waiting, and for what.
+const pause = 3 * time.Second
+
+// Wait tries until do succeeds, the service says a no that will not change, or
+// the time is over. say is told what is waited for, and how long still.
+func Wait(ctx context.Context, most time.Duration, say func(why error, left time.Duration), do func(context.Context) error) error {
+	end := time.Now().Add(most)
+	ctx, cancel := context.WithDeadline(ctx, end)
+	defer cancel()
+	for {
+		err := do(ctx)
+		left := time.Until(end)
+		if err == nil || !passing(err) || ctx.Err() != nil {
+			return err
+		}
+		if left < pause {
+			return fmt.Errorf("gave up after %v: %w", most, err)
+		}
+		say(err, left.Round(time.Second))
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause):
+		}
+	}
+}
+
+// passing says whether waiting may help: the service is not reachable or busy, or
+// nobody has approved this boot yet. Every other no is final for this boot.
+func passing(err error) bool {
+	var r *Refused
+	if errors.As(err, &r) {
+		return r.Status >= 500 || r.Code == "REFERENCE_MISSING" || r.Code == "NONCE_STALE" || r.Code == "NONCE_FOREIGN" || r.Code == "TOO_MANY_ADMISSIONS"
+	}
+	var unknown x509.UnknownAuthorityError
+	var invalid x509.CertificateInvalidError
+	var host x509.HostnameError
+	if errors.As(err, &unknown) || errors.As(err, &invalid) || errors.As(err, &host) {
+		return false // who answers is not our service
+	}
+	var tpm *client.CommandError
+	return !errors.As(err, &tpm) && !errors.Is(err, os.ErrNotExist)
+}
