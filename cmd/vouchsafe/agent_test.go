@@ -54,7 +54,7 @@ func TestAgent(t *testing.T) {
 		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
 	}
 	write("cert.pem", chain)
-	write("key.pem", keyPEM(t, d.guest.PrivateKey))
+	write("key.pem", agentKeyPEM(t, d.guest.PrivateKey))
 	write("ca.pem", []byte(api.PEM(d.root)))
 	write("url", []byte(d.operator.url+"\n"))
 	write("log", d.log)
@@ -109,7 +109,7 @@ func TestAgent(t *testing.T) {
 	expect("revoked", 1, "VM_REVOKED", "attest")
 }
 
-func keyPEM(t *testing.T, key any) []byte {
+func agentKeyPEM(t *testing.T, key any) []byte {
 	t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {

@@ -128,7 +128,7 @@ func (c *apiClient) callOnce(ctx context.Context, method, path, key string, in, 
 			Errors []struct{ Message, Location string } `json:"errors"`
 		}
 		if json.Unmarshal(data, &p) != nil || p.Detail == "" {
-			return fmt.Errorf("the service answers %s", resp.Status)
+			return fmt.Errorf("%s %s: the service answers %s", method, path, resp.Status)
 		}
 		err := errors.New(p.Detail)
 		for _, e := range p.Errors {

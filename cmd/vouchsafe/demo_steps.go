@@ -116,7 +116,7 @@ func (d *demo) born() (string, error) {
 	}
 	var vm api.VM
 	text := string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: ek}))
-	if err := d.operator.call(d.ctx, "POST", "/v1/vms", api.NewVM{Name: demoVM, Host: demoHost, EKPublic: text}, &vm); err != nil {
+	if err := d.operator.call(d.ctx, "POST", "/v1/vms", api.NewVM{Name: demoVM, Host: demoHost, EKPublic: text, Endorse: true}, &vm); err != nil {
 		return "", err
 	}
 	cert, err := d.endorsed(vm.EKSerial)

@@ -64,7 +64,7 @@ func TestBudget(t *testing.T) {
 			refused++
 		}
 	}
-	if refused != 80 || h.log.Size()-before > 2*20 {
+	if refused != 60 || h.log.Size()-before > 2*40 {
 		t.Errorf("%d refused, %d records", refused, h.log.Size()-before)
 	}
 	if _, err := h.Lend(t.Context(), enroll.Ask{Tenant: "default", VM: "web2", Host: "h1"}); err != nil {
