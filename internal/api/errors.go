@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/vouchsafe/vouchsafe/finding"
+	"github.com/vouchsafe/vouchsafe/internal/attest"
 	"github.com/vouchsafe/vouchsafe/internal/audit"
 	"github.com/vouchsafe/vouchsafe/internal/enroll"
 	"github.com/vouchsafe/vouchsafe/internal/store"
+	"github.com/vouchsafe/vouchsafe/internal/verifier"
 )
 
 // Problem is an error as it goes over the wire: RFC 9457, with a code that
@@ -46,9 +50,11 @@ var table = []struct {
 
 // remedy is what a person can do about a refusal.
 func remedy(code string) string {
-	for _, e := range enroll.Refusals {
-		if e.Code == code {
-			return e.Remedy.EN
+	for _, catalog := range []finding.Catalog{enroll.Refusals, verifier.Refusals, attest.Findings} {
+		for _, e := range catalog {
+			if e.Code == code && !strings.Contains(e.Remedy.EN, "{0}") {
+				return e.Remedy.EN
+			}
 		}
 	}
 	return ""

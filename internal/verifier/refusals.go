@@ -1,0 +1,23 @@
+package verifier
+
+import "github.com/vouchsafe/vouchsafe/finding"
+
+// Refusals is every reason why this package says no beside what attest finds.
+// docs/findings/service.md says more.
+var Refusals = finding.Catalog{
+	{Code: "AK_UNFIT", Severity: finding.Error,
+		Meaning: finding.Text{EN: "The attestation key could have signed something that no TPM made.", ZH: "该证明密钥可能签署过并非由 TPM 产生的内容。"},
+		Remedy:  finding.Text{EN: "Use the agent of the service's version", ZH: "请使用与服务版本一致的代理"}},
+	{Code: "AK_NOT_PROVED", Severity: finding.Error,
+		Meaning: finding.Text{EN: "The attestation key was not shown to be in the vTPM whose endorsement key was recorded at birth: another TPM, another VM, or old evidence.", ZH: "未能证明该证明密钥位于出生时登记的 vTPM 中：另一个 TPM、另一台虚拟机或旧证据。"},
+		Remedy:  finding.Text{EN: "Boot the VM with its own vTPM and attest again; vouchsafe vm show NAME has the recorded key's digest", ZH: "请以其自身的 vTPM 启动并重新证明；vouchsafe vm show NAME 显示登记密钥的摘要"}},
+	{Code: "IDENTITY_KEY_MISSING", Severity: finding.Error,
+		Meaning: finding.Text{EN: "The evidence certifies no key for the identity certificate.", ZH: "证据未认证任何身份密钥。"},
+		Remedy:  finding.Text{EN: "Use the agent of the service's version", ZH: "请使用与服务版本一致的代理"}},
+	{Code: "SHARE_KEY_MISSING", Severity: finding.Error,
+		Meaning: finding.Text{EN: "A disk key was asked for, and the evidence certifies no storage key of the null hierarchy to send it to.", ZH: "请求了磁盘密钥，但证据未认证空层级的存储密钥。"},
+		Remedy:  finding.Text{EN: "Use the agent of the service's version", ZH: "请使用与服务版本一致的代理"}},
+	{Code: "NO_BOOT_WAITING", Severity: finding.Error,
+		Meaning: finding.Text{EN: "No boot of this VM waits for approval: none was shown within the hour, or everything it showed was approved already.", ZH: "该虚拟机没有等待批准的启动：一小时内未出示，或均已批准。"},
+		Remedy:  finding.Text{EN: "In the guest: vouchsafe-agent attest; then vouchsafe policy enroll NAME", ZH: "在虚拟机内：vouchsafe-agent attest；然后 vouchsafe policy enroll NAME"}},
+}
