@@ -136,3 +136,14 @@ func TestPolicyRef(t *testing.T) {
 		seen[ref] = fmt.Sprint(p)
 	}
 }
+
+// FuzzCertifiedNames is what a guest may send as a certified key.
+func FuzzCertifiedNames(f *testing.F) {
+	f.Add([]byte{0, 2, 1, 2})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		names, err := certifiedNames(attest.Evidence{{Type: attest.TPMCertify, Data: data}})
+		if err == nil && len(names) != 1 {
+			t.Errorf("%d names", len(names))
+		}
+	})
+}
