@@ -26,10 +26,10 @@ type generator struct {
 }
 
 type object struct {
-	handle, auth    string
-	kind            string // storage, sign, hmac, cipher, data, rsa, sequence, or nothing in particular
-	parent, signer  bool
-	persist, policy bool
+	handle, auth   string
+	kind           string // storage, sign, hmac, cipher, data, rsa, sequence, or nothing in particular
+	parent, signer bool
+	persist        bool
 }
 
 type live struct {

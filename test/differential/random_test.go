@@ -120,7 +120,7 @@ func TestGeneratorRepeats(t *testing.T) {
 		}
 		return b.String()
 	}
-	if write() != write() {
+	if first, second := write(), write(); first != second {
 		t.Error("two runs of the generator differ")
 	}
 }
