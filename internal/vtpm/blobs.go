@@ -35,7 +35,7 @@ func (i *Instance) StoreVolatile() error {
 		i.log.Error("volatile state cannot be written", "err", err)
 		return err
 	}
-	i.stored = true
+	i.stored.Store(true)
 	i.quiet.Store(true)
 	return nil
 }

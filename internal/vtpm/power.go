@@ -113,7 +113,7 @@ func (i *Instance) on(deleteVolatile bool) (how string, err error) {
 			return how, fmt.Errorf("removing the volatile state: %w", err)
 		}
 	}
-	i.stored = vol != nil && !deleteVolatile && i.dir.has(volatileFile)
+	i.stored.Store(vol != nil && !deleteVolatile && i.dir.has(volatileFile))
 	i.dir.markRunning(time.Now())
 	i.fault.Store(false)
 	i.quiet.Store(vol != nil) // resumed, and nothing ran: it can be resumed again
@@ -250,6 +250,9 @@ func (i *Instance) Execute(locality uint8, cmd, dst []byte) []byte {
 	if t == nil || !i.relock() {
 		return append(dst, rcFailure...)
 	}
+	if i.stored.Load() && i.goOn() != nil {
+		return append(dst, rcFailure...)
+	}
 	// Nothing to lose since a TPM2_Shutdown, nor since the state was handed out.
 	i.quiet.Store(len(cmd) >= 10 && bytes.Equal(cmd[6:10], shutdownClear[6:10]))
 	out := (*t).Execute(locality, cmd, dst)
@@ -265,6 +268,14 @@ func (i *Instance) noteFailure(t machine, rsp []byte) {
 	if f, ok := t.(interface{ Failure() error }); ok && f.Failure() != nil && !i.fault.Swap(true) {
 		i.log.Error("the TPM is in failure mode until it is powered on again; its stored state is whole", "why", f.Failure())
 	}
+}
+
+// goOn is the first command after volatile state was stored: with it that state
+// is out of date, and a crash must not bring back PCRs that have moved on.
+func (i *Instance) goOn() error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.forget()
 }
 
 // relock takes the lock again when it was given up for a migration that did

@@ -72,7 +72,7 @@ type Instance struct {
 	generation uint64
 	boxes      map[boxFor]*xaes.Box
 	staged     map[kind]stagedState // from SetBlob, until the next power-on
-	stored     bool                 // this process has stored volatile state that is still true
+	stored     atomic.Bool          // there is stored volatile state, and it is still true
 	writeFails bool
 }
 
@@ -264,13 +264,13 @@ func (i *Instance) Put(state []byte) error {
 // forget removes volatile state that this process stored: the TPM has gone on,
 // and a crash from here on is a power loss.
 func (i *Instance) forget() error {
-	if !i.stored {
+	if !i.stored.Load() {
 		return nil
 	}
 	if err := i.dir.remove(volatileFile); err != nil {
 		return err
 	}
-	i.stored = false
+	i.stored.Store(false)
 	i.log.Info("the volatile state that was kept is out of date, and gone", "dir", i.dir.path)
 	return nil
 }

@@ -178,11 +178,11 @@ func (t *TPM) authorizeOne(c *call, i int) tpm2.RC {
 	if usesAuth && t.daProtected(a.entity) && t.lockedOut(a.entity == tpm2.RHLockout) {
 		return tpm2.RCLockout
 	}
-	if usesAuth && t.pinSpent(a.entity) {
-		return tpm2.RCAuthUnavailable
-	}
 	if !policy && t.policyRequired(c, a) {
 		return tpm2.RCAuthType
+	}
+	if usesAuth && t.pinSpent(a.entity) {
+		return tpm2.RCAuthUnavailable
 	}
 	if policy {
 		if !t.policyAvailable(a.entity, a.role, c.info.Code) {

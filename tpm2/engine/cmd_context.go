@@ -102,12 +102,12 @@ func (t *TPM) contextSave(_ *call, in *tpm2.ContextSave, out *tpm2.ContextSaveRe
 // contextLoad is TPM2_ContextLoad (Part 3, 28.3).
 func (t *TPM) contextLoad(_ *call, in *tpm2.ContextLoad, out *tpm2.ContextLoadResponse) tpm2.RC {
 	x := &in.Context
-	if !t.hierarchyEnabled(x.Hierarchy) {
-		return tpm2.RCHierarchy.Param(1)
-	}
 	plain, rc := t.openContext(x)
 	if rc != tpm2.RCSuccess {
 		return rc.Param(1)
+	}
+	if !t.hierarchyEnabled(x.Hierarchy) {
+		return tpm2.RCHierarchy.Param(1)
 	}
 	d := tpm2.NewDecoder(plain)
 	cd := &coder{dec: d}
@@ -152,7 +152,10 @@ func (t *TPM) flushContext(_ *call, in *tpm2.FlushContext, _ *tpm2.FlushContextR
 	switch {
 	case t.session(h) != nil:
 		t.flushSession(h)
-	case n < maxSessions && t.ram.reset.savedAt[n] != 0: // saved: its context dies
+	case n < maxSessions && t.ram.reset.savedAt[n] != 0: // saved: its context dies, also for a TPM2_Startup(STATE)
+		if rc := t.noLongerOrderly(); rc != tpm2.RCSuccess {
+			return rc
+		}
 		t.ram.reset.savedAt[n] = 0
 	default:
 		return tpm2.RCHandle.Param(1)

@@ -96,7 +96,7 @@ func (t *TPM) deadline(s *session, nonce []byte, expiration int32) (uint64, tpm2
 func (t *TPM) authTicket(tag tpm2.ST, h tpm2.Handle, s *session, timeout uint64, cpHash, ref, name []byte) ([]byte, tpm2.TPMTTkAuth) {
 	blob := be(timeout)
 	if h == tpm2.RHNull {
-		return nil, tpm2.TPMTTkAuth{Tag: tag, Hierarchy: h}
+		return blob, tpm2.TPMTTkAuth{Tag: tag, Hierarchy: h}
 	}
 	return blob, tpm2.TPMTTkAuth{Tag: tag, Hierarchy: h,
 		Digest: t.ticket(tag, h, blob, be(t.n().totalResetCount), be(uint64(t.n().restartCount)), []byte{byte(s.hash >> 8), byte(s.hash)}, cpHash, ref, name)}

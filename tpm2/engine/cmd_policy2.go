@@ -28,6 +28,9 @@ func (t *TPM) policyCpHash(_ *call, in *tpm2.PolicyCpHash, _ *tpm2.PolicyCpHashR
 // policyNameHash is TPM2_PolicyNameHash (Part 3, 23.15).
 func (t *TPM) policyNameHash(_ *call, in *tpm2.PolicyNameHash, _ *tpm2.PolicyNameHashResponse) tpm2.RC {
 	s := t.session(in.PolicySession)
+	if s.policy.slot != slotNone && len(in.NameHash) == s.hash.DigestSize() { // even with the same hash
+		return tpm2.RCCpHash
+	}
 	if rc := s.bind(slotNameHash, in.NameHash, 1); rc != tpm2.RCSuccess {
 		return rc
 	}

@@ -107,7 +107,7 @@ func keepsOrder(c *tpm2.CommandInfo) bool {
 	switch c.Code {
 	case tpm2.CCStartup, tpm2.CCShutdown, tpm2.CCStirRandom, tpm2.CCSelfTest, tpm2.CCIncrementalSelfTest:
 		return true
-	case tpm2.CCContextSave, tpm2.CCContextLoad, tpm2.CCFlushContext, tpm2.CCECEphemeral, tpm2.CCZGen2Phase, tpm2.CCPCRSetAuthValue:
+	case tpm2.CCContextSave, tpm2.CCContextLoad, tpm2.CCECEphemeral, tpm2.CCZGen2Phase, tpm2.CCPCRSetAuthValue:
 		return false
 	}
 	return !c.NV

@@ -87,7 +87,7 @@ func TestPCRAuthorization(t *testing.T) {
 	b.loc = 0
 	b.ok(&tpm2.ChangePPS{AuthHandle: tpm2.RHPlatform}, nil)
 	b.loc = 2
-	if rc := b.raw(withSession(extendPCR(22), b.session(tpm2.SEPolicy)), nil); rc != tpm2.RCAuthUnavailable {
+	if rc := b.raw(withSession(extendPCR(22), b.session(tpm2.SEPolicy)), nil); rc != tpm2.RCPolicyFail.Session(1) {
 		t.Errorf("after ChangePPS: %v", rc)
 	}
 	b.loc = 0

