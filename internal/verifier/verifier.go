@@ -11,7 +11,6 @@
 package verifier
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/hmac"
@@ -275,20 +274,25 @@ func certifiedNames(ev attest.Evidence) ([][]byte, error) {
 	return names, nil
 }
 
+// maxNamed is how many findings a refusal names; the result has them all.
+const maxNamed = 3
+
 // gravest is the finding to name first: the first of the gravest ones.
 func gravest(fs []finding.Finding) (code, why string) {
-	worst := finding.Worst(fs)
-	var all bytes.Buffer
+	worst, n := finding.Worst(fs), 0
 	for _, f := range fs {
 		if f.Severity != worst {
 			continue
 		}
-		if code == "" {
-			code = f.Code
-		} else {
-			all.WriteString("; " + f.Code + ": ")
+		switch n++; {
+		case n == 1:
+			code, why = f.Code, f.Evidence
+		case n <= maxNamed:
+			why += "; " + f.Code + ": " + f.Evidence
 		}
-		all.WriteString(f.Evidence)
 	}
-	return code, all.String()
+	if n > maxNamed {
+		why += fmt.Sprintf("; and %d more", n-maxNamed)
+	}
+	return code, why
 }
