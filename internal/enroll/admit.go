@@ -102,6 +102,10 @@ func (e *Enroller) Admit(ctx context.Context, ev Evidence) (Admitted, error) {
 		return fail(Refusal{"VM_REVOKED", fmt.Sprintf("%s was revoked on %s", vm.Name, vm.Revoked.UTC().Format(time.DateOnly))})
 	}
 
+	if err := e.checkRecord(vm); err != nil {
+		return fail(err)
+	}
+
 	// 2. Appraise: the verdict uses only what the vTPM signed.
 	if e.Appraiser == nil {
 		return fail(errors.New("this service appraises no evidence"))

@@ -15,7 +15,9 @@ package enroll
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -179,7 +181,7 @@ func (e *Enroller) born(ctx context.Context, b Birth) (Born, error) {
 	// 4. The secrets: what state keys derive from, and the server's share of each disk key.
 	state := secret.Random(32)
 	defer state.Erase()
-	out.VM.StateSecret = e.Ring.Wrap(b.Tenant, out.VM.ID, stateSecretLabel, state)
+	out.VM.StateSecret = e.Ring.Wrap(b.Tenant, out.VM.ID, stateSecretLabel(b.EKPublic), state)
 	var disks []Disk
 	for _, name := range b.Disks {
 		share := secret.Random(derive.ShareSize)
@@ -193,7 +195,23 @@ func (e *Enroller) born(ctx context.Context, b Birth) (Born, error) {
 }
 
 // docs/formats/keyring.md lists these.
-const stateSecretLabel = "state secret"
+//
+// The state secret is bound to the endorsement key: whoever can write to the
+// store cannot put the key of another vTPM into a VM's record.
+func stateSecretLabel(ekPublic []byte) string {
+	sum := sha256.Sum256(ekPublic)
+	return "state secret of " + hex.EncodeToString(sum[:])
+}
+
+// checkRecord makes sure that a VM's endorsement key is the one of its birth.
+func (e *Enroller) checkRecord(vm VM) error {
+	s, err := e.Ring.Unwrap(vm.Tenant, vm.ID, stateSecretLabel(vm.EKPublic), vm.StateSecret)
+	s.Erase()
+	if err != nil {
+		return Refusal{"RECORD_CHANGED", "the record of " + vm.Name + " is not as the service wrote it: its endorsement key is another one than at birth"}
+	}
+	return nil
+}
 
 func diskShareLabel(disk string) string { return "disk share " + disk }
 
@@ -282,7 +300,7 @@ func CheckSecrets(ring *keyring.Ring, vm VM, disks []Disk) []error {
 		}
 		s.Erase()
 	}
-	check(stateSecretLabel, vm.StateSecret)
+	check(stateSecretLabel(vm.EKPublic), vm.StateSecret)
 	for _, d := range disks {
 		check(diskShareLabel(d.Name), d.Share)
 	}

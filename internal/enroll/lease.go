@@ -194,7 +194,7 @@ func hold(s Standing, lease keyring.ID, alive bool) error {
 }
 
 func (e *Enroller) grant(ctx context.Context, s Standing, host Host, opens int64) (Granted, error) {
-	root, err := e.Ring.Unwrap(s.VM.Tenant, s.VM.ID, stateSecretLabel, s.VM.StateSecret)
+	root, err := e.Ring.Unwrap(s.VM.Tenant, s.VM.ID, stateSecretLabel(s.VM.EKPublic), s.VM.StateSecret)
 	if err != nil {
 		return Granted{}, fmt.Errorf("opening the state secret: %w", err)
 	}
