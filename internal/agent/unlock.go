@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/x509"
@@ -151,6 +152,9 @@ func (a *Agent) localShare(u *unlocking, srk *client.Key) (secret.Bytes, error) 
 		item, err := a.TPM.Key(LocalShareHandle, nil)
 		if err != nil {
 			return secret.Bytes{}, err
+		}
+		if !bytes.Equal(item.Public.AuthPolicy, u.policy) {
+			return secret.Bytes{}, fmt.Errorf("the object at %v is not sealed under this service's policy key for this VM: somebody else put it there, or the service was made anew", LocalShareHandle)
 		}
 		share, err := a.unseal(item.Entity, srk, func(s *client.Session) error {
 			if err := s.PolicyPCR(u.selection, nil); err != nil {
