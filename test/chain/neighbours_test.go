@@ -64,7 +64,8 @@ func setUp(t *testing.T) *bench {
 	t.Helper()
 	need(t, "openssl", "openssl")
 	b := &bench{t, t.TempDir()}
-	build := exec.Command("go", "build", "-o", filepath.Join(b.dir, "vouchsafe"), "github.com/vouchsafe/vouchsafe/cmd/vouchsafe")
+	build := exec.Command("go", "build", "-o", filepath.Join(b.dir, "vouchsafe"), "./cmd/vouchsafe")
+	build.Dir = "../.." // the program is of another module than its neighbours' tests
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

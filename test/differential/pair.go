@@ -96,6 +96,7 @@ func (p *Pair) both(st Step, x, y *rendered) (Outcome, error) {
 		if x.info != nil && x.info.ResponseHandle && b.handle != 0 {
 			p.ours.aside(tpm2.CCFlushContext, u32(b.handle))
 			delete(p.ours.slots, st.Save)
+			o.Diverged = y.ends() // a session that ended there goes on here
 			return o, nil
 		}
 		o.Diverged = true
@@ -125,6 +126,11 @@ func (s *side) flush(r *rendered, a *answer) {
 	if a.rc == 0 && r.info != nil && r.info.ResponseHandle {
 		s.aside(tpm2.CCFlushContext, u32(a.handle))
 	}
+}
+
+// ends reports whether one of the sessions ends with the command.
+func (r *rendered) ends() bool {
+	return slices.ContainsFunc(r.auths, func(a *auth) bool { return a.x != nil && a.attrs&sessionBits["c"] == 0 })
 }
 
 // outOfRoom: swtpm has three slots for objects and three for sessions, we have more

@@ -52,7 +52,9 @@ func TestInitramfsHooks(t *testing.T) {
 	image := images[len(images)-1]
 	pkg, release := filepath.Dir(filepath.Dir(image)), strings.TrimPrefix(filepath.Base(image), "vmlinuz-")
 	bin := t.TempDir()
-	if out, err := exec.Command("go", "build", "-o", filepath.Join(bin, "vouchsafe"), "github.com/vouchsafe/vouchsafe/cmd/vouchsafe").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-o", filepath.Join(bin, "vouchsafe"), "./cmd/vouchsafe")
+	build.Dir = "../.." // the program is of another module
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	deploy, err := filepath.Abs("../../deploy")
