@@ -149,7 +149,7 @@ func TestMigration(t *testing.T) {
 					t.Errorf("a command failed after the move: %s", l)
 				}
 			}
-			// And back: the source takes the same stream again, as after a failed move.
+			// The target took the state as a resumed TPM, not as a fresh start.
 			if !strings.Contains(target.log.String(), "resumed") {
 				t.Errorf("the target did not resume:\n%s", target.log)
 			}
