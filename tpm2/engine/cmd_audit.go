@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"encoding/binary"
 	"slices"
 
 	"github.com/vouchsafe/vouchsafe/tpm2"
@@ -29,13 +30,9 @@ func (t *TPM) auditCommand(c *call, rsp []byte, params int) {
 	}
 	end := len(rsp)
 	if n := params - 4; n >= headerSize && len(c.auths) > 0 { // parameters only, without the sessions
-		end = params + int(be32(rsp[n:]))
+		end = params + int(binary.BigEndian.Uint32(rsp[n:]))
 	}
 	r.auditDigest = crypt.Digest(alg, r.auditDigest, c.commandCp, rpHash(alg, c.info.Code, rsp[params:end]))
-}
-
-func be32(b []byte) uint32 {
-	return uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
 }
 
 // setCommandCodeAuditStatus is TPM2_SetCommandCodeAuditStatus (Part 3, 21.2).

@@ -102,6 +102,7 @@ func (t *TPM) authTicket(tag tpm2.ST, h tpm2.Handle, s *session, timeout uint64,
 		Digest: t.ticket(tag, h, blob, be(t.n().totalResetCount), be(uint64(t.n().restartCount)), []byte{byte(s.hash >> 8), byte(s.hash)}, cpHash, ref, name)}
 }
 
+// be is a number as the TPM puts it into a hash: eight octets, the first the highest.
 func be(v uint64) []byte { return binary.BigEndian.AppendUint64(nil, v) }
 
 // policySigned is TPM2_PolicySigned (Part 3, 23.3).
@@ -201,7 +202,7 @@ func (t *TPM) policyTicket(_ *call, in *tpm2.PolicyTicket, _ *tpm2.PolicyTicketR
 	if len(in.Timeout) != 8 {
 		return tpm2.RCSize.Param(1)
 	}
-	timeout := be64(in.Timeout)
+	timeout := binary.BigEndian.Uint64(in.Timeout)
 	if rc := s.checkCpHash(in.CpHashA, 2); rc != tpm2.RCSuccess {
 		return rc
 	}

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"encoding/binary"
+
 	"github.com/vouchsafe/vouchsafe/tpm2"
 	"github.com/vouchsafe/vouchsafe/tpm2/internal/crypt"
 )
@@ -144,9 +146,9 @@ func (t *TPM) attest(o *object, scheme *tpm2.TPMTSigScheme, a *tpm2.TPMSAttest, 
 			alg = tpm2.AlgSHA256
 		}
 		m := crypt.KDFa(alg, t.n().shProof, "OBFUSCATE", name, nil, 128)
-		a.FirmwareVersion += be64(m)
-		a.ClockInfo.ResetCount += uint32(be64(m[8:]) >> 32)
-		a.ClockInfo.RestartCount += uint32(be64(m[8:]))
+		a.FirmwareVersion += binary.BigEndian.Uint64(m)
+		a.ClockInfo.ResetCount += binary.BigEndian.Uint32(m[8:])
+		a.ClockInfo.RestartCount += binary.BigEndian.Uint32(m[12:])
 		if a.Type == tpm2.STAttestTime {
 			a.Attested.Time.Time.ClockInfo = a.ClockInfo
 			a.Attested.Time.FirmwareVersion = a.FirmwareVersion
@@ -157,11 +159,4 @@ func (t *TPM) attest(o *object, scheme *tpm2.TPMTSigScheme, a *tpm2.TPMSAttest, 
 		sig, rc = o.signStructure(scheme, blob)
 	}
 	return blob, sig, rc
-}
-
-func be64(b []byte) (v uint64) {
-	for _, x := range b[:8] {
-		v = v<<8 | uint64(x)
-	}
-	return v
 }

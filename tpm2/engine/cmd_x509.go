@@ -2,6 +2,7 @@ package engine
 
 import (
 	encoding "encoding/asn1"
+	"encoding/binary"
 	"math/big"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -170,7 +171,7 @@ func checkExtensions(der []byte, a tpm2.ObjectAttributes) tpm2.RC {
 				return tpm2.RCAttributes.Handle(1)
 			}
 		}
-		if object && (bits.BitLength != 32 || be32(bits.Bytes) != uint32(a)) {
+		if object && (bits.BitLength != 32 || binary.BigEndian.Uint32(bits.Bytes) != uint32(a)) {
 			return tpm2.RCAttributes.Handle(1)
 		}
 	}
