@@ -25,7 +25,7 @@ var floors = [][]string{
 	},
 	{ // domain
 		"internal/seal", "internal/keyring", "internal/ca", "internal/vtpm", "internal/attest", "internal/audit", "internal/backup",
-		"internal/admission",
+		"internal/admission", "internal/attester",
 	},
 	{ // services
 		"internal/enroll", "internal/verifier", "internal/store", "internal/chainnet",
@@ -54,6 +54,8 @@ var doors = map[string][]string{
 	// The Verifier answers what enroll asks, and both ends speak of evidence.
 	"internal/verifier":  {"internal/enroll"},
 	"internal/admission": {"internal/attest"},
+	// An Attester speaks the conversation, and makes what attest appraises.
+	"internal/attester": {"internal/admission", "internal/attest"},
 }
 
 // tools are programs that only `go generate` and tests run; they stand outside.

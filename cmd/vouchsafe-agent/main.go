@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/vouchsafe/vouchsafe/internal/agent"
+	"github.com/vouchsafe/vouchsafe/internal/attester"
 	"github.com/vouchsafe/vouchsafe/internal/secret"
 	"github.com/vouchsafe/vouchsafe/tpm2/client"
 )
@@ -123,7 +124,7 @@ func (p *program) say(en, zh string) string {
 // fail says what went wrong and what to do about it.
 func (p *program) fail(err error) int {
 	fmt.Fprintf(p.err, "vouchsafe-agent: %v\n", err)
-	var r *agent.Refused
+	var r *attester.Refused
 	var h interface{ Hint() string }
 	hint := ""
 	switch {
@@ -153,7 +154,7 @@ func (p *program) prepare(offline bool) error {
 }
 
 func (p *program) agent() (*agent.Agent, error) {
-	c := agent.Config{URL: p.given.URL, Root: p.given.Root, Client: p.given.Client, TPM: p.tpm,
+	c := agent.Config{Service: attester.Service{URL: p.given.URL, Root: p.given.Root, Client: p.given.Client}, TPM: p.tpm,
 		EventLog: func() ([]byte, error) { return os.ReadFile(p.log) }}
 	if p.ima != "" {
 		c.IMALog = func() ([]byte, error) { return os.ReadFile(p.ima) }
@@ -165,7 +166,7 @@ func (p *program) agent() (*agent.Agent, error) {
 func (p *program) prove(ctx context.Context, a *agent.Agent, disk string) (adm *agent.Admission, err error) {
 	err = agent.Wait(ctx, p.wait, func(why error, left time.Duration) {
 		fmt.Fprintf(p.err, p.say("vouchsafe-agent: waiting for %s, %v left: %v\n", "vouchsafe-agent：等待 %s，还剩 %v：%v\n"), a.URL, left, why)
-		var r *agent.Refused
+		var r *attester.Refused
 		if errors.As(why, &r) && r.Code == "REFERENCE_MISSING" {
 			fmt.Fprintf(p.err, p.say("  an operator can approve this boot: vouchsafe policy enroll %s\n", "  运维人员可批准这次启动：vouchsafe policy enroll %s\n"), a.VM)
 		}

@@ -6,8 +6,8 @@ import (
 	"testing"
 
 	"github.com/vouchsafe/vouchsafe/internal/admission"
-	"github.com/vouchsafe/vouchsafe/internal/agent"
 	"github.com/vouchsafe/vouchsafe/internal/api"
+	"github.com/vouchsafe/vouchsafe/internal/attester"
 )
 
 // TestAdmissionRefusals is what an attacker between agent and service tries,
@@ -25,7 +25,7 @@ func TestAdmissionRefusals(t *testing.T) {
 	}
 	wants := func(what string, err error, code string) {
 		t.Helper()
-		var r *agent.Refused
+		var r *attester.Refused
 		if code == "" && err != nil || code != "" && (!errors.As(err, &r) || r.Code != code) {
 			t.Errorf("%s: %v, want %q", what, err, code)
 		}
@@ -37,7 +37,9 @@ func TestAdmissionRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	var relayed error
-	a.Seen = func(r admission.Request) { relayed = a.Call(t.Context(), "/v1/vms/"+demoVM+"/admission", r, nil) }
+	a.Seen = func(r admission.Request) {
+		relayed = a.Call(t.Context(), "POST", "/v1/vms/"+demoVM+"/admission", r, nil)
+	}
 	_, err = a.Attest(t.Context(), "")
 	wants("relayed", relayed, "QUOTE_NOT_FRESH")
 	wants("after the relay", err, "NONCE_USED")
@@ -65,8 +67,8 @@ func TestAdmissionRefusals(t *testing.T) {
 	wants("approved again", err, "")
 
 	// Only an operator approves, and only the VM itself records its volume key.
-	wants("a guest approves", a.Call(t.Context(), path+"/enroll", api.EnrollPolicy{}, nil), "ROLE_MISSING")
-	wants("a guest asks for a lease", a.Call(t.Context(), "/v1/vms/"+demoVM+"/lease", api.AskLease{Host: demoHost}, nil), "ROLE_MISSING")
+	wants("a guest approves", a.Call(t.Context(), "POST", path+"/enroll", api.EnrollPolicy{}, nil), "ROLE_MISSING")
+	wants("a guest asks for a lease", a.Call(t.Context(), "POST", "/v1/vms/"+demoVM+"/lease", api.AskLease{Host: demoHost}, nil), "ROLE_MISSING")
 	wants("without an identity", a.RecordVolumeKey(t.Context(), "root", make([]byte, 32)), "ROLE_MISSING")
 	other := *d.host
 	if err := other.call(t.Context(), "POST", "/v1/vms/"+demoVM+"/lease", api.AskLease{Host: "elsewhere"}, nil); refused(err, "cannot speak for") != nil {

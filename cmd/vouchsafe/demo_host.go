@@ -19,6 +19,7 @@ import (
 
 	"github.com/vouchsafe/vouchsafe/internal/agent"
 	"github.com/vouchsafe/vouchsafe/internal/api"
+	"github.com/vouchsafe/vouchsafe/internal/attester"
 	"github.com/vouchsafe/vouchsafe/internal/ca"
 	"github.com/vouchsafe/vouchsafe/internal/secret"
 	"github.com/vouchsafe/vouchsafe/internal/vtpm"
@@ -210,7 +211,7 @@ func (d *demo) powerOff() {
 // agent is the one in the guest: it knows the service's address and CA, its own
 // credential, its TPM and its log.
 func (d *demo) agent(credential tls.Certificate) (*agent.Agent, error) {
-	return agent.New(agent.Config{URL: d.operator.url, Root: d.root, Client: credential, TPM: d.tpm,
+	return agent.New(agent.Config{Service: attester.Service{URL: d.operator.url, Root: d.root, Client: credential}, TPM: d.tpm,
 		EventLog: func() ([]byte, error) { return d.log, nil }})
 }
 

@@ -491,17 +491,17 @@ func (d *demo) replayed() (string, error) {
 		return "", err
 	}
 	path := "/v1/vms/" + demoVM
-	if err := refused(a.Call(d.ctx, path+"/admission", d.record, nil), "NONCE_USED"); err != nil {
+	if err := refused(a.Call(d.ctx, "POST", path+"/admission", d.record, nil), "NONCE_USED"); err != nil {
 		return "", err
 	}
 	// The same evidence under a fresh nonce.
 	var ch admission.Challenge
-	if err := a.Call(d.ctx, path+"/challenge", admission.AskChallenge{AK: d.record.Items[0].Data}, &ch); err != nil {
+	if err := a.Call(d.ctx, "POST", path+"/challenge", admission.AskChallenge{AK: d.record.Items[0].Data}, &ch); err != nil {
 		return "", err
 	}
 	again := d.record
 	again.Nonce = ch.Nonce
-	if err := refused(a.Call(d.ctx, path+"/admission", again, nil), "AK_NOT_PROVED"); err != nil {
+	if err := refused(a.Call(d.ctx, "POST", path+"/admission", again, nil), "AK_NOT_PROVED"); err != nil {
 		return "", err
 	}
 	// Another VM's credential.
@@ -513,7 +513,7 @@ func (d *demo) replayed() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := refused(b.Call(d.ctx, path+"/admission", d.record, nil), "cannot speak for"); err != nil {
+	if err := refused(b.Call(d.ctx, "POST", path+"/admission", d.record, nil), "cannot speak for"); err != nil {
 		return "", err
 	}
 	if err := d.well(); err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/vouchsafe/vouchsafe/internal/admission"
 	"github.com/vouchsafe/vouchsafe/internal/attest"
+	"github.com/vouchsafe/vouchsafe/internal/attester"
 	"github.com/vouchsafe/vouchsafe/internal/secret"
 	"github.com/vouchsafe/vouchsafe/tpm2"
 )
@@ -94,8 +95,8 @@ func TestWait(t *testing.T) {
 		tries int
 	}{
 		{"done", nil, 1},
-		{"revoked", &Refused{Status: 403, Code: "VM_REVOKED"}, 1},
-		{"a changed boot", &Refused{Status: 403, Code: "BOOT_DIFFERS"}, 1},
+		{"revoked", &attester.Refused{Status: 403, Code: "VM_REVOKED"}, 1},
+		{"a changed boot", &attester.Refused{Status: 403, Code: "BOOT_DIFFERS"}, 1},
 		{"another CA", x509.UnknownAuthorityError{}, 1},
 		{"nobody there", errors.New("connection refused"), 1}, // once: there is less time than a pause
 	} {
@@ -107,9 +108,9 @@ func TestWait(t *testing.T) {
 		}
 	}
 	for err, want := range map[error]bool{
-		&Refused{Status: 503, Code: "BUSY"}:              true,
-		&Refused{Status: 403, Code: "REFERENCE_MISSING"}: true,
-		&Refused{Status: 403, Code: "DISK_SWAPPED"}:      false,
+		&attester.Refused{Status: 503, Code: "BUSY"}:              true,
+		&attester.Refused{Status: 403, Code: "REFERENCE_MISSING"}: true,
+		&attester.Refused{Status: 403, Code: "DISK_SWAPPED"}:      false,
 		os.ErrNotExist: false,
 	} {
 		if passing(err) != want {

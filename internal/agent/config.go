@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vouchsafe/vouchsafe/internal/attester"
 	"github.com/vouchsafe/vouchsafe/tpm2"
 	"github.com/vouchsafe/vouchsafe/tpm2/client"
 )
@@ -175,7 +176,7 @@ func Wait(ctx context.Context, most time.Duration, say func(why error, left time
 // passing says whether waiting may help: the service is not reachable or busy, or
 // nobody has approved this boot yet. Every other no is final for this boot.
 func passing(err error) bool {
-	var r *Refused
+	var r *attester.Refused
 	if errors.As(err, &r) {
 		return r.Status >= 500 || r.Code == "REFERENCE_MISSING" || r.Code == "NONCE_STALE" || r.Code == "NONCE_FOREIGN" || r.Code == "TOO_MANY_ADMISSIONS"
 	}

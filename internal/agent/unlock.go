@@ -208,5 +208,5 @@ func (a *Agent) unseal(item client.Entity, salt *client.Key, fulfil func(*client
 // RecordVolumeKey tells the service which volume key belongs to a disk, once.
 // The agent must speak with the VM's identity.
 func (a *Agent) RecordVolumeKey(ctx context.Context, disk string, digest []byte) error {
-	return a.Call(ctx, "/v1/vms/"+url.PathEscape(a.VM)+"/disks/"+url.PathEscape(disk)+"/volume-key", admission.VolumeKey{Digest: digest}, nil)
+	return a.Call(ctx, "POST", "/v1/vms/"+url.PathEscape(a.VM)+"/disks/"+url.PathEscape(disk)+"/volume-key", admission.VolumeKey{Digest: digest}, nil)
 }
