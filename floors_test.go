@@ -25,7 +25,7 @@ var floors = [][]string{
 	},
 	{ // domain
 		"internal/seal", "internal/keyring", "internal/ca", "internal/vtpm", "internal/attest", "internal/audit", "internal/backup",
-		"internal/admission", "internal/attester",
+		"internal/admission", "internal/attester", "internal/hosting",
 	},
 	{ // services
 		"internal/enroll", "internal/verifier", "internal/store", "internal/chainnet",
@@ -56,6 +56,7 @@ var doors = map[string][]string{
 	"internal/admission": {"internal/attest"},
 	// An Attester speaks the conversation, and makes what attest appraises.
 	"internal/attester": {"internal/admission", "internal/attest"},
+	"internal/hosting":  {"internal/attest"},
 }
 
 // tools are programs that only `go generate` and tests run; they stand outside.

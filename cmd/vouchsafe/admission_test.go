@@ -8,6 +8,7 @@ import (
 	"github.com/vouchsafe/vouchsafe/internal/admission"
 	"github.com/vouchsafe/vouchsafe/internal/api"
 	"github.com/vouchsafe/vouchsafe/internal/attester"
+	"github.com/vouchsafe/vouchsafe/internal/hosting"
 )
 
 // TestAdmissionRefusals is what an attacker between agent and service tries,
@@ -68,10 +69,10 @@ func TestAdmissionRefusals(t *testing.T) {
 
 	// Only an operator approves, and only the VM itself records its volume key.
 	wants("a guest approves", a.Call(t.Context(), "POST", path+"/enroll", api.EnrollPolicy{}, nil), "ROLE_MISSING")
-	wants("a guest asks for a lease", a.Call(t.Context(), "POST", "/v1/vms/"+demoVM+"/lease", api.AskLease{Host: demoHost}, nil), "ROLE_MISSING")
+	wants("a guest asks for a lease", a.Call(t.Context(), "POST", "/v1/vms/"+demoVM+"/lease", hosting.AskLease{Host: demoHost}, nil), "ROLE_MISSING")
 	wants("without an identity", a.RecordVolumeKey(t.Context(), "root", make([]byte, 32)), "ROLE_MISSING")
 	other := *d.host
-	if err := other.call(t.Context(), "POST", "/v1/vms/"+demoVM+"/lease", api.AskLease{Host: "elsewhere"}, nil); refused(err, "cannot speak for") != nil {
+	if err := other.call(t.Context(), "POST", "/v1/vms/"+demoVM+"/lease", hosting.AskLease{Host: "elsewhere"}, nil); refused(err, "cannot speak for") != nil {
 		t.Errorf("a host asks for another one: %v", err)
 	}
 }

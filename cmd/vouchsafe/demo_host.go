@@ -21,6 +21,7 @@ import (
 	"github.com/vouchsafe/vouchsafe/internal/api"
 	"github.com/vouchsafe/vouchsafe/internal/attester"
 	"github.com/vouchsafe/vouchsafe/internal/ca"
+	"github.com/vouchsafe/vouchsafe/internal/hosting"
 	"github.com/vouchsafe/vouchsafe/internal/secret"
 	"github.com/vouchsafe/vouchsafe/internal/vtpm"
 	"github.com/vouchsafe/vouchsafe/internal/vtpm/swtpm"
@@ -130,14 +131,14 @@ func (d *demo) manufacture(key secret.Bytes) ([]byte, error) {
 }
 
 // lend asks for a lease on the state of a generation.
-func (d *demo) lend(generation int64) (api.Lease, error) {
-	var l api.Lease
-	return l, d.host.call(d.ctx, "POST", "/v1/vms/"+demoVM+"/lease", api.AskLease{Host: demoHost, Generation: generation}, &l)
+func (d *demo) lend(generation int64) (hosting.Lease, error) {
+	var l hosting.Lease
+	return l, d.host.call(d.ctx, "POST", "/v1/vms/"+demoVM+"/lease", hosting.AskLease{Host: demoHost, Generation: generation}, &l)
 }
 
 // take opens the state under a lease: opened with the key of its generation,
 // sealed with the next one's, and only then confirmed.
-func (d *demo) take(open secret.Bytes, l api.Lease) error {
+func (d *demo) take(open secret.Bytes, l hosting.Lease) error {
 	if open.Len() == 0 {
 		open = secret.New(l.OpenKey)
 	}
@@ -150,7 +151,7 @@ func (d *demo) take(open secret.Bytes, l api.Lease) error {
 	if err != nil {
 		return err
 	}
-	if err := d.host.call(d.ctx, "POST", "/v1/vms/"+demoVM+"/lease/"+l.ID+"/confirm", api.ConfirmLease{Generation: l.Generation}, nil); err != nil {
+	if err := d.host.call(d.ctx, "POST", "/v1/vms/"+demoVM+"/lease/"+l.ID+"/confirm", hosting.ConfirmLease{Generation: l.Generation}, nil); err != nil {
 		return err
 	}
 	d.lease, d.generation = l, l.Generation

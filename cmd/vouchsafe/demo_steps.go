@@ -22,6 +22,7 @@ import (
 	"github.com/vouchsafe/vouchsafe/internal/api"
 	"github.com/vouchsafe/vouchsafe/internal/ca"
 	"github.com/vouchsafe/vouchsafe/internal/enroll"
+	"github.com/vouchsafe/vouchsafe/internal/hosting"
 	"github.com/vouchsafe/vouchsafe/internal/secret"
 	"github.com/vouchsafe/vouchsafe/tpm2"
 	"github.com/vouchsafe/vouchsafe/tpm2/client"
@@ -42,7 +43,7 @@ type demo struct {
 
 	stopVTPM   func() // ends the running vTPM
 	tpm        *client.Client
-	lease      api.Lease
+	lease      hosting.Lease
 	generation int64 // of the vTPM's state on the host's disk
 	log        []byte
 	banks      []eventlog.Alg

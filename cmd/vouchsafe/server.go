@@ -154,7 +154,7 @@ func (s *service) knowHost(ctx context.Context, name string) error {
 	if err := ca.CheckWord(name); err != nil {
 		return usageError{err}
 	}
-	h := enroll.Host{Tenant: defaultTenant, Name: name, Tier: enroll.TierUnattested, Created: s.now()}
+	h := enroll.Host{Tenant: defaultTenant, Name: name, Created: s.now()}
 	rand.Read(h.ID[:])
 	intent, err := s.audit.Begin(ctx, audit.Event{Tenant: defaultTenant, Actor: "service", Action: "host.saved", Object: name, Detail: map[string]string{"accept-unattested": "false"}})
 	if err != nil {

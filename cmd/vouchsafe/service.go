@@ -91,11 +91,11 @@ func (s *service) open(ctx context.Context, o serviceOptions) error {
 	}
 	s.residence = &renewed{office: s.office, profile: ca.ResidenceProfile, now: s.now,
 		name: ca.Name{TrustDomain: s.file.TrustDomain, Tenant: "service", Kind: ca.KindService, Name: "residence"}}
-	s.verifier = verifier.New(verifier.Config{Records: s.store, Hosts: s.store, Keys: &verifier.PolicyKeys{Store: s.store, Ring: s.ring, Now: s.now}, Now: s.now, Build: version})
+	s.verifier = verifier.New(verifier.Config{Records: s.store, Keys: &verifier.PolicyKeys{Store: s.store, Ring: s.ring, Now: s.now}, Now: s.now, Build: version})
 	s.enroll = enroll.New(enroll.Config{
-		TrustDomain: s.file.TrustDomain, Records: s.store, Disks: s.store, Hosts: s.store, Repeats: s.store,
+		TrustDomain: s.file.TrustDomain, Records: s.store, Disks: s.store, Hosts: s.store, Repeats: s.store, Orders: s.store,
 		Issuer: s.office, Log: s.audit, Ring: s.ring, LocalHost: o.localHost,
-		Residence: s.residence.signer, Endorser: endorser{s.office}, Appraiser: s.verifier,
+		Residence: s.residence.signer, Endorser: endorser{s.office}, Appraiser: s.verifier, HostAppraiser: s.verifier,
 	})
 	return nil
 }

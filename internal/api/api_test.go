@@ -25,6 +25,7 @@ import (
 	"github.com/vouchsafe/vouchsafe/internal/audit"
 	"github.com/vouchsafe/vouchsafe/internal/ca"
 	"github.com/vouchsafe/vouchsafe/internal/enroll"
+	"github.com/vouchsafe/vouchsafe/internal/hosting"
 	"github.com/vouchsafe/vouchsafe/internal/keyring"
 	"github.com/vouchsafe/vouchsafe/internal/secret"
 	"github.com/vouchsafe/vouchsafe/internal/store"
@@ -83,7 +84,7 @@ func newService(t *testing.T) *service {
 	must(err)
 	s := &service{t: t, root: root}
 	residence := s.issue(office, ca.ResidenceProfile, ca.KindService, "residence")
-	e := enroll.New(enroll.Config{TrustDomain: "vouchsafe.test", Records: st, Disks: st, Hosts: st, Repeats: st, Issuer: office, Log: auditLog, Ring: keyring.NewRing(rootKey),
+	e := enroll.New(enroll.Config{TrustDomain: "vouchsafe.test", Records: st, Disks: st, Hosts: st, Repeats: st, Orders: st, Issuer: office, Log: auditLog, Ring: keyring.NewRing(rootKey),
 		Residence: func(context.Context) (enroll.Signer, error) {
 			chain, err := office.Chain(ca.Residence)
 			return enroll.Signer{Key: residence.PrivateKey.(*ecdsa.PrivateKey), Chain: append([]*x509.Certificate{residence.Leaf}, chain...)}, err
@@ -223,7 +224,7 @@ func TestLease(t *testing.T) {
 	s.want("lease", agent, "POST", "/v1/vms/web1/lease", `{"host":"h1","generation":0}`, 403, "HOST_UNATTESTED")
 	s.want("accept", op, "POST", "/v1/hosts", `{"name":"h1","accept_unattested":true}`, 200, `"accept_unattested":true`)
 	s.want("hosts", op, "GET", "/v1/hosts", "", 200, `"name":"h1"`)
-	var l Lease
+	var l hosting.Lease
 	b := s.want("lease", agent, "POST", "/v1/vms/web1/lease", `{"host":"h1","generation":0}`, 200, `"HOST_UNATTESTED"`)
 	if err := json.Unmarshal([]byte(b), &l); err != nil || len(l.SealKey) != 32 || l.OpenKey != nil || l.Generation != 1 {
 		t.Fatalf("got %s, %v", b, err)
@@ -233,11 +234,11 @@ func TestLease(t *testing.T) {
 	}
 	path := "/v1/vms/web1/lease/" + l.ID
 	s.want("confirm", agent, "POST", path+"/confirm", `{"generation":1}`, 204, "")
-	s.want("renew", agent, "POST", path+"/renew", "", 200, l.ID)
+	s.want("renew", agent, "POST", path+"/renew", "{}", 200, l.ID)
 	s.want("a roll-back", agent, "POST", "/v1/vms/web1/lease", `{"host":"h1","generation":0}`, 403, "STATE_ROLLED_BACK")
 	s.want("return", agent, "DELETE", path, "", 204, "")
-	s.want("gone", agent, "POST", path+"/renew", "", 403, "LEASE_GONE")
-	s.want("bad id", agent, "POST", "/v1/vms/web1/lease/zz/renew", "", 422, "no key id")
+	s.want("gone", agent, "POST", path+"/renew", "{}", 403, "LEASE_GONE")
+	s.want("bad id", agent, "POST", "/v1/vms/web1/lease/zz/renew", "{}", 422, "no key id")
 	s.want("revoke", op, "POST", "/v1/vms/web1/revoke", `{"reason":"test"}`, 200, `"state":"revoked"`)
 	s.want("revoked", agent, "POST", "/v1/vms/web1/lease", `{"host":"h1","generation":1}`, 403, "VM_REVOKED")
 	s.want("show", op, "GET", "/v1/vms/web1", "", 200, `"reason":"test"`)

@@ -17,6 +17,7 @@ import (
 var (
 	operators = []string{ca.KindOperator}
 	agents    = []string{ca.KindOperator, ca.KindAgent}
+	hosts     = []string{ca.KindAgent}
 	everyone  = []string{ca.KindOperator, ca.KindAgent, ca.KindGuest, ca.KindVM}
 )
 

@@ -59,21 +59,51 @@ type VersionPath struct {
 	Version uint64 `path:"version" minimum:"1"`
 }
 
+// policies are of VMs and of hosts alike.
 func (s *server) policies() {
+	vm := func(ctx context.Context, name string) (string, error) {
+		_, err := s.Store.VM(ctx, caller(ctx).Tenant, name)
+		return name, err
+	}
+	host := func(ctx context.Context, name string) (string, error) {
+		_, err := s.Store.Host(ctx, caller(ctx).Tenant, name)
+		return verifier.HostPolicy(name), err
+	}
+	s.policiesOf("VM", "/v1/vms/{name}", "", vm)
+	s.policiesOf("host", "/v1/hosts/{name}", "host-", host)
+}
+
+// policiesOf registers them for one kind; subject finds whose policy it is.
+func (s *server) policiesOf(kind, path, id string, subject func(ctx context.Context, name string) (string, error)) {
+	named := func(ctx context.Context, name string) (string, error) {
+		of, err := subject(ctx, name)
+		if err != nil {
+			return "", fmt.Errorf("%s %s: %w", kind, name, err)
+		}
+		return of, nil
+	}
 	type enrolling struct {
 		Named
 		body[EnrollPolicy]
 	}
-	operation(s, "POST", "/v1/vms/{name}/policy/enroll", "enroll-policy", "Approve the boot that the VM last showed", operators, func(ctx context.Context, in *enrolling) (*body[Policy], error) {
-		return s.approving(ctx, in.Name, func() (verifier.Approved, error) {
-			return s.Verifier.Enroll(ctx, caller(ctx).Tenant, in.Name, in.Body.Note)
+	operation(s, "POST", path+"/policy/enroll", "enroll-"+id+"policy", "Approve the boot that it last showed", operators, func(ctx context.Context, in *enrolling) (*body[Policy], error) {
+		of, err := named(ctx, in.Name)
+		if err != nil {
+			return nil, err
+		}
+		return s.approving(ctx, of, func() (verifier.Approved, error) {
+			return s.Verifier.Enroll(ctx, caller(ctx).Tenant, of, in.Body.Note)
 		})
 	})
 	type proposing struct {
 		Named
 		body[ProposePolicy]
 	}
-	operation(s, "POST", "/v1/vms/{name}/policy/propose", "propose-policy", "Compute the next boot's values, and approve them before the reboot", operators, func(ctx context.Context, in *proposing) (*body[Policy], error) {
+	operation(s, "POST", path+"/policy/propose", "propose-"+id+"policy", "Compute the next boot's values, and approve them before the reboot", operators, func(ctx context.Context, in *proposing) (*body[Policy], error) {
+		of, err := named(ctx, in.Name)
+		if err != nil {
+			return nil, err
+		}
 		m := new(eventlog.Measured)
 		for _, part := range []struct {
 			to   *[]eventlog.Digest
@@ -88,41 +118,50 @@ func (s *server) policies() {
 			}
 		}
 		propose := func() (verifier.Approved, error) {
-			return s.Verifier.Propose(ctx, caller(ctx).Tenant, in.Name, in.Body.Note, m, in.Body.Approve)
+			return s.Verifier.Propose(ctx, caller(ctx).Tenant, of, in.Body.Note, m, in.Body.Approve)
 		}
 		if !in.Body.Approve {
 			a, err := propose()
 			return answer(policyOut(a)), err
 		}
-		return s.approving(ctx, in.Name, propose)
+		return s.approving(ctx, of, propose)
 	})
-	operation(s, "GET", "/v1/vms/{name}/policy", "get-policy", "The approved boots of a VM", operators, func(ctx context.Context, in *Named) (*body[[]Policy], error) {
+	operation(s, "GET", path+"/policy", "get-"+id+"policy", "The approved boots", operators, func(ctx context.Context, in *Named) (*body[[]Policy], error) {
 		tenant := caller(ctx).Tenant
-		if _, err := s.Store.VM(ctx, tenant, in.Name); err != nil {
-			return nil, fmt.Errorf("VM %s: %w", in.Name, err)
+		of, err := named(ctx, in.Name)
+		if err != nil {
+			return nil, err
 		}
-		statements, err := s.Verifier.Statements(ctx, tenant, in.Name)
+		statements, err := s.Verifier.Statements(ctx, tenant, of)
 		out := make([]Policy, 0, len(statements))
 		for _, st := range statements {
 			out = append(out, policyOut(verifier.Approved{Statement: st, Saved: true}))
 		}
 		return answer(out), err
 	})
-	operation(s, "DELETE", "/v1/vms/{name}/policy/{version}", "withdraw-policy", "Withdraw one approved boot", operators, func(ctx context.Context, in *VersionPath) (*none, error) {
-		who := caller(ctx)
-		intent, err := s.Audit.Begin(ctx, audit.Event{Tenant: who.Tenant, Actor: who.String(), Action: "policy.withdrawn", Object: in.Name, Detail: map[string]string{"version": fmt.Sprint(in.Version)}})
+	operation(s, "DELETE", path+"/policy/{version}", "withdraw-"+id+"policy", "Withdraw one approved boot", operators, func(ctx context.Context, in *VersionPath) (*none, error) {
+		of, err := named(ctx, in.Name)
 		if err != nil {
 			return nil, err
 		}
-		if err := s.Store.WithdrawReference(ctx, who.Tenant, in.Name, in.Version); err != nil {
+		who := caller(ctx)
+		intent, err := s.Audit.Begin(ctx, audit.Event{Tenant: who.Tenant, Actor: who.String(), Action: "policy.withdrawn", Object: of, Detail: map[string]string{"version": fmt.Sprint(in.Version)}})
+		if err != nil {
+			return nil, err
+		}
+		if err := s.Store.WithdrawReference(ctx, who.Tenant, of, in.Version); err != nil {
 			intent.Failed(ctx, err)
-			return nil, fmt.Errorf("withdrawing version %d of the policy of %s: %w", in.Version, in.Name, err)
+			return nil, fmt.Errorf("withdrawing version %d of the policy of %s: %w", in.Version, of, err)
 		}
 		_, err = intent.Done(ctx, nil)
 		return &none{}, err
 	})
-	operation(s, "GET", "/v1/vms/{name}/attestation", "get-attestation", "The last appraisal of a VM", operators, func(ctx context.Context, in *Named) (*body[Attestation], error) {
-		o, err := s.Store.Result(ctx, caller(ctx).Tenant, in.Name)
+	operation(s, "GET", path+"/attestation", "get-"+id+"attestation", "The last appraisal", operators, func(ctx context.Context, in *Named) (*body[Attestation], error) {
+		of, err := named(ctx, in.Name)
+		if err != nil {
+			return nil, err
+		}
+		o, err := s.Store.Result(ctx, caller(ctx).Tenant, of)
 		if err != nil {
 			return nil, fmt.Errorf("the last appraisal of %s: %w", in.Name, err)
 		}
@@ -131,9 +170,9 @@ func (s *server) policies() {
 }
 
 // approving records what do approves.
-func (s *server) approving(ctx context.Context, vm string, do func() (verifier.Approved, error)) (*body[Policy], error) {
+func (s *server) approving(ctx context.Context, subject string, do func() (verifier.Approved, error)) (*body[Policy], error) {
 	who := caller(ctx)
-	intent, err := s.Audit.Begin(ctx, audit.Event{Tenant: who.Tenant, Actor: who.String(), Action: "policy.approved", Object: vm})
+	intent, err := s.Audit.Begin(ctx, audit.Event{Tenant: who.Tenant, Actor: who.String(), Action: "policy.approved", Object: subject})
 	if err != nil {
 		return nil, err
 	}

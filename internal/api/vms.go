@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/json"
@@ -18,68 +17,13 @@ import (
 	"github.com/vouchsafe/vouchsafe/internal/keyring"
 )
 
-// Host is a hypervisor.
-type Host struct {
-	Name             string `json:"name"`
-	ID               string `json:"id"`
-	Tier             string `json:"tier" enum:"unattested,tpm-attested,confidential"`
-	AcceptUnattested bool   `json:"accept_unattested"`
-	Created          string `json:"created"`
-}
-
-// NewHost asks for a host to be known. It proved nothing yet.
-type NewHost struct {
-	Name             string `json:"name" maxLength:"63"`
-	AcceptUnattested bool   `json:"accept_unattested,omitempty" doc:"keys may go there although it proved nothing"`
-}
-
-func (s *server) hosts() {
-	operation(s, "POST", "/v1/hosts", "add-host", "Make a host known, or change what is accepted of it", operators, func(ctx context.Context, in *body[NewHost]) (*body[Host], error) {
-		if err := ca.CheckWord(in.Body.Name); err != nil {
-			return nil, err
-		}
-		tenant := caller(ctx).Tenant
-		h, err := s.Store.Host(ctx, tenant, in.Body.Name)
-		if errors.Is(err, enroll.ErrNotFound) {
-			h = enroll.Host{Tenant: tenant, Name: in.Body.Name, Tier: enroll.TierUnattested, Created: s.Now()}
-			rand.Read(h.ID[:])
-		} else if err != nil {
-			return nil, err
-		}
-		h.AcceptedUnattested = in.Body.AcceptUnattested
-		intent, err := s.Audit.Begin(ctx, audit.Event{Tenant: tenant, Actor: caller(ctx).String(), Action: "host.saved", Object: h.Name,
-			Detail: map[string]string{"accept-unattested": fmt.Sprint(h.AcceptedUnattested)}})
-		if err != nil {
-			return nil, err
-		}
-		if err := s.Store.SaveHost(ctx, h); err != nil {
-			intent.Failed(ctx, err)
-			return nil, err
-		}
-		_, err = intent.Done(ctx, nil)
-		return answer(hostOut(h)), err
-	})
-	operation(s, "GET", "/v1/hosts", "list-hosts", "All hosts", operators, func(ctx context.Context, _ *none) (*body[[]Host], error) {
-		hosts, err := s.Store.Hosts(ctx, caller(ctx).Tenant)
-		out := make([]Host, 0, len(hosts))
-		for _, h := range hosts {
-			out = append(out, hostOut(h))
-		}
-		return answer(out), err
-	})
-}
-
-func hostOut(h enroll.Host) Host {
-	return Host{h.Name, h.ID.String(), string(h.Tier), h.AcceptedUnattested, stamp(h.Created)}
-}
-
 // VM is a VM as operators see it.
 type VM struct {
 	Name       string `json:"name"`
 	ID         string `json:"id"`
 	Host       string `json:"host"`
-	State      string `json:"state" enum:"born,admitted,revoked"`
-	EKDigest   string `json:"ek_digest" doc:"SHA-256 of the endorsement key's SubjectPublicKeyInfo"`
+	State      string `json:"state" enum:"ordered,born,admitted,revoked"`
+	EKDigest   string `json:"ek_digest,omitempty" doc:"SHA-256 of the endorsement key's SubjectPublicKeyInfo"`
 	EKSerial   string `json:"ek_certificate,omitempty"`
 	Generation int64  `json:"generation"`
 	Created    string `json:"created"`
@@ -92,8 +36,8 @@ type VM struct {
 type NewVM struct {
 	Name     string   `json:"name" maxLength:"63"`
 	Host     string   `json:"host" maxLength:"63"`
-	EKPublic string   `json:"ek_public" maxLength:"4096" doc:"endorsement key of its vTPM, PUBLIC KEY in PEM"`
-	Endorse  bool     `json:"endorse,omitempty" doc:"issue an endorsement certificate: the vTPM is of vouchsafe's own make"`
+	EKPublic string   `json:"ek_public,omitempty" maxLength:"4096" doc:"endorsement key of its vTPM, PUBLIC KEY in PEM; none: the host makes the vTPM"`
+	Endorse  bool     `json:"endorse,omitempty" doc:"issue an endorsement certificate: the vTPM is of vouchsafe's own make. Always so when the host makes it"`
 	Disks    []string `json:"disks,omitempty" maxItems:"16" doc:"names of its disks; none: one, called root"`
 }
 
@@ -124,19 +68,22 @@ func (s *server) vms() {
 		body[NewVM]
 	}
 	operation(s, "POST", "/v1/vms", "create-vm", "Make a VM known: endorsement, disk key, record", operators, func(ctx context.Context, in *create) (*body[VM], error) {
-		ek, err := publicKey(in.Body.EKPublic)
-		if err != nil {
-			return nil, err
-		}
 		request, err := json.Marshal(in.Body)
 		if err != nil {
 			return nil, err
 		}
 		digest := sha256.Sum256([]byte(derive.Info("", "create-vm", caller(ctx).String(), string(request))))
-		b, err := s.Enroll.Born(ctx, enroll.Birth{
-			Tenant: caller(ctx).Tenant, Name: in.Body.Name, Host: in.Body.Host, EKPublic: ek, Endorse: in.Body.Endorse, Disks: in.Body.Disks,
-			Actor: caller(ctx).String(), Once: enroll.Once{Key: in.Key, Digest: digest[:]},
-		})
+		birth := enroll.Birth{Tenant: caller(ctx).Tenant, Name: in.Body.Name, Host: in.Body.Host, Endorse: in.Body.Endorse, Disks: in.Body.Disks,
+			Actor: caller(ctx).String(), Once: enroll.Once{Key: in.Key, Digest: digest[:]}}
+		if in.Body.EKPublic == "" {
+			birth.Endorse = true
+			o, err := s.Enroll.Order(ctx, birth)
+			return answer(orderOut(o)), err
+		}
+		if birth.EKPublic, err = publicKey(in.Body.EKPublic); err != nil {
+			return nil, err
+		}
+		b, err := s.Enroll.Born(ctx, birth)
 		if err != nil {
 			return nil, err
 		}
@@ -151,6 +98,13 @@ func (s *server) vms() {
 	operation(s, "GET", "/v1/vms", "list-vms", "VMs in the order of their names", operators, func(ctx context.Context, in *page) (*body[[]VM], error) {
 		vms, err := s.Store.VMs(ctx, caller(ctx).Tenant, in.After, in.Limit)
 		out := make([]VM, 0, len(vms))
+		if in.After == "" && err == nil { // what is only ordered comes first, with the first page
+			var orders []enroll.Order
+			orders, err = s.Store.Orders(ctx, caller(ctx).Tenant, "")
+			for _, o := range orders {
+				out = append(out, orderOut(o))
+			}
+		}
 		for _, v := range vms {
 			out = append(out, vmOut(v))
 		}
@@ -158,10 +112,28 @@ func (s *server) vms() {
 	})
 	operation(s, "GET", "/v1/vms/{name}", "get-vm", "One VM", operators, func(ctx context.Context, in *Named) (*body[VM], error) {
 		v, err := s.Store.VM(ctx, caller(ctx).Tenant, in.Name)
+		if errors.Is(err, enroll.ErrNotFound) {
+			if o, err := s.Store.Order(ctx, caller(ctx).Tenant, in.Name); err == nil {
+				return answer(orderOut(o)), nil
+			}
+		}
 		if err != nil {
 			return nil, fmt.Errorf("VM %s: %w", in.Name, err)
 		}
 		return answer(vmOut(v)), nil
+	})
+	operation(s, "DELETE", "/v1/vms/{name}/order", "drop-order", "Drop the order of a VM whose vTPM was not made yet", operators, func(ctx context.Context, in *Named) (*none, error) {
+		who := caller(ctx)
+		intent, err := s.Audit.Begin(ctx, audit.Event{Tenant: who.Tenant, Actor: who.String(), Action: "vm.order-dropped", Object: in.Name})
+		if err != nil {
+			return nil, err
+		}
+		if err := s.Store.DropOrder(ctx, who.Tenant, in.Name); err != nil {
+			intent.Failed(ctx, err)
+			return nil, fmt.Errorf("the order of %s: %w", in.Name, err)
+		}
+		_, err = intent.Done(ctx, nil)
+		return &none{}, err
 	})
 	type revoke struct {
 		Named
@@ -191,6 +163,10 @@ func (s *server) vms() {
 	operation(s, "POST", "/v1/vms/{name}/nonce", "make-nonce", "A nonce to quote over, good for one use", agents, func(ctx context.Context, in *nonce) (*body[Nonce], error) {
 		return answer(Nonce{s.Enroll.Nonce(caller(ctx).Tenant, in.Name, in.Body.Purpose), int(enroll.NonceLife / time.Second)}), nil
 	})
+}
+
+func orderOut(o enroll.Order) VM {
+	return VM{Name: o.VM, Host: o.Host, State: string(enroll.StateOrdered), Created: stamp(o.Created)}
 }
 
 func vmOut(v enroll.VM) VM {

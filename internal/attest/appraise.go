@@ -2,6 +2,7 @@ package attest
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -115,7 +116,9 @@ func (a *appraisal) quote(ev Evidence) bool {
 	}
 	a.q = q
 	a.res.Vector.InstanceIdentity = trustworthyInstance
+	digest := sha256.Sum256(tpm2.Marshal(q.attest)) // strict decoding: these are the bytes that were signed
 	a.res.Quoted = &Quoted{
+		PCRDigest: q.attest.Attested.Quote.PCRDigest, Digest: digest[:],
 		Bank: q.bank.String(), PCRs: q.pcrs, FirmwareVersion: q.attest.FirmwareVersion,
 		ResetCount: q.attest.ClockInfo.ResetCount, RestartCount: q.attest.ClockInfo.RestartCount,
 		Clock: q.attest.ClockInfo.Clock, Safe: q.attest.ClockInfo.Safe == tpm2.Yes,

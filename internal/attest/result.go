@@ -76,6 +76,8 @@ type Quoted struct {
 	Clock           uint64 `json:"clock"` // milliseconds
 	Safe            bool   `json:"safe"`  // the clock did not go back
 	FirmwareVersion uint64 `json:"firmwareVersion"`
+	PCRDigest       Hex    `json:"pcrDigest"` // as the quote signs it
+	Digest          Hex    `json:"digest"`    // SHA-256 of the TPMS_ATTEST
 }
 
 // Boot is what the log claims to contain. It decides nothing.

@@ -61,7 +61,7 @@ func (a *Attester) Answer(ch *admission.Challenge) error {
 }
 
 func (a *Attester) activate(ch *admission.Challenge) ([]byte, error) {
-	template, ok := map[string]client.EK{"RSA-2048": client.EKRSA2048, "P-256": client.EKP256, "P-384": client.EKHighP384}[ch.EK]
+	template, ok := admission.Templates[ch.EK]
 	if !ok {
 		return nil, fmt.Errorf("the service wants an endorsement key %.20q", ch.EK)
 	}

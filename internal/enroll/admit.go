@@ -14,6 +14,7 @@ import (
 	"github.com/vouchsafe/vouchsafe/internal/audit"
 	"github.com/vouchsafe/vouchsafe/internal/ca"
 	"github.com/vouchsafe/vouchsafe/internal/derive"
+	"github.com/vouchsafe/vouchsafe/internal/hosting"
 )
 
 // PurposeAdmit is what a nonce for an admission is for.
@@ -33,6 +34,10 @@ type Evidence struct {
 	DNSNames []string // wanted in the identity certificate
 	Disk     string   // whose share is wanted; empty: none
 	Actor    string
+
+	// What the service knows beside it; Admit fills it in.
+	Tier     Tier              // of the host
+	Counters *hosting.Counters // that the host counted; nil: it counted nothing
 }
 
 // Item is one piece of evidence.
@@ -94,10 +99,11 @@ func (e *Enroller) Admit(ctx context.Context, ev Evidence) (Admitted, error) {
 	if err := e.nonces.use(ev.Nonce, ev.Tenant, ev.VM, PurposeAdmit); err != nil {
 		return fail(err)
 	}
-	vm, err := e.Records.VM(ctx, ev.Tenant, ev.VM)
+	s, err := e.Records.Standing(ctx, ev.Tenant, ev.VM)
 	if err != nil {
 		return fail(err)
 	}
+	vm := s.VM
 	if vm.State == StateRevoked {
 		return fail(Refusal{"VM_REVOKED", fmt.Sprintf("%s was revoked on %s", vm.Name, vm.Revoked.UTC().Format(time.DateOnly))})
 	}
@@ -106,7 +112,23 @@ func (e *Enroller) Admit(ctx context.Context, ev Evidence) (Admitted, error) {
 		return fail(err)
 	}
 
-	// 2. Appraise: the verdict uses only what the vTPM signed.
+	// 2. Where does it live? A vTPM that is kept under leases runs only under one,
+	// and the certificate says how much its host is known to be worth.
+	host, err := e.Hosts.Host(ctx, ev.Tenant, vm.Host)
+	if err != nil {
+		return fail(err)
+	}
+	if vm.Generation > 0 {
+		if !e.alive.holds(s) {
+			return fail(Refusal{"LEASE_EXPIRED", "no host has a lease on its vTPM"})
+		}
+		ev.Counters = e.powers.get(ev.Tenant, ev.VM, s.Lease.ID)
+	}
+	if ev.Tier, _, err = e.trusted(host, ev.VM, max(1, vm.Generation)); err != nil {
+		return fail(err)
+	}
+
+	// 3. Appraise: the verdict uses only what the vTPM signed.
 	if e.Appraiser == nil {
 		return fail(errors.New("this service appraises no evidence"))
 	}
@@ -118,22 +140,13 @@ func (e *Enroller) Admit(ctx context.Context, ev Evidence) (Admitted, error) {
 		return fail(Refusal{a.Code, a.Why})
 	}
 
-	// 3. Where does it live? The certificate says how much that is known to be worth.
-	host, err := e.Hosts.Host(ctx, ev.Tenant, vm.Host)
-	if err != nil {
-		return fail(err)
-	}
-	if host.Tier == TierUnattested && !host.AcceptedUnattested {
-		return fail(Refusal{"HOST_UNATTESTED", "its host proved nothing about itself, and nobody accepted that"})
-	}
-
 	// 4. Record the intent; then certificate and share.
 	intent, err := e.Log.Begin(ctx, audit.Event{Tenant: ev.Tenant, Actor: ev.Actor, Action: "vm.admitted", Object: ev.VM,
-		Detail: map[string]string{"disk": ev.Disk, "tier": string(host.Tier)}})
+		Detail: map[string]string{"disk": ev.Disk, "tier": string(ev.Tier)}})
 	if err != nil {
 		return Admitted{}, fmt.Errorf("admitting %s: %w", ev.VM, err)
 	}
-	out, err := e.admit(ctx, ev, vm, host, a)
+	out, err := e.admit(ctx, ev, vm, a)
 	if err != nil {
 		intent.Failed(ctx, err)
 		return Admitted{}, fmt.Errorf("admitting %s: %w", ev.VM, err)
@@ -148,13 +161,13 @@ func (e *Enroller) Admit(ctx context.Context, ev Evidence) (Admitted, error) {
 	if err != nil {
 		return Admitted{}, fmt.Errorf("admitting %s: %w", ev.VM, err)
 	}
-	out.Tier, out.Unlock, out.Result, out.Checkpoint = host.Tier, a.Unlock, a.Result, receipt.Checkpoint
+	out.Tier, out.Unlock, out.Result, out.Checkpoint = ev.Tier, a.Unlock, a.Result, receipt.Checkpoint
 	return out, nil
 }
 
-func (e *Enroller) admit(ctx context.Context, ev Evidence, vm VM, host Host, a Appraisal) (Admitted, error) {
+func (e *Enroller) admit(ctx context.Context, ev Evidence, vm VM, a Appraisal) (Admitted, error) {
 	var out Admitted
-	tier, err := asn1.MarshalWithParams(string(host.Tier), "utf8")
+	tier, err := asn1.MarshalWithParams(string(ev.Tier), "utf8")
 	if err != nil {
 		return out, err
 	}

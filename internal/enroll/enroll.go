@@ -1,5 +1,6 @@
 // Package enroll is the life of a VM, step by step; start reading here.
 //
+//	Order    somebody asks for it, and its host makes a vTPM
 //	Born     it gets a name, an endorsement certificate, a disk key
 //	Lend     a host gets leave to run its vTPM: one copy, one generation
 //	Admit    it proves itself, and gets its identity and its share of the disk key
@@ -36,6 +37,7 @@ type Config struct {
 	Disks       Disks
 	Hosts       Hosts
 	Repeats     Repeats
+	Orders      Orders
 	Issuer      Issuer
 	Log         Log
 	Ring        *keyring.Ring
@@ -46,6 +48,8 @@ type Config struct {
 	Endorser Endorser
 	// Appraiser judges evidence; nil: nothing is admitted.
 	Appraiser Appraiser
+	// HostAppraiser judges hosts; nil: each is what its operator accepted.
+	HostAppraiser HostAppraiser
 	// LocalHost is the host that this control plane itself runs on, or "".
 	LocalHost string
 	// Clock; the zero value is this machine's.
@@ -64,13 +68,16 @@ type Enroller struct {
 	nonces *nonces
 	alive  *deadlines
 	budget *budgets
+	hosts  *hostStandings
+	powers *powers
 }
 
 // New makes an Enroller. A restart forgets which leases are still alive, so it
 // takes all of them for alive until their whole time has passed again.
 func New(c Config) *Enroller {
 	c.Clock = c.Clock.orMachine()
-	return &Enroller{Config: c, nonces: newNonces(secret.Random(32), c.Clock), alive: newDeadlines(c.Clock), budget: newBudgets(c.Clock)}
+	return &Enroller{Config: c, nonces: newNonces(secret.Random(32), c.Clock), alive: newDeadlines(c.Clock), budget: newBudgets(c.Clock),
+		hosts: newHostStandings(c.Clock), powers: newPowers()}
 }
 
 // Clock is the two clocks of a machine: what it shows, which may jump, and how
@@ -216,6 +223,13 @@ func (e *Enroller) checkRecord(vm VM) error {
 func diskShareLabel(disk string) string { return "disk share " + disk }
 
 func (b Birth) check() error {
+	if err := b.checkWords(); err != nil {
+		return err
+	}
+	return checkEK(b.EKPublic)
+}
+
+func (b Birth) checkWords() error {
 	words := append([]string{b.Tenant, b.Name, b.Host}, b.Disks...)
 	for _, w := range words {
 		if err := ca.CheckWord(w); err != nil {
@@ -232,10 +246,14 @@ func (b Birth) check() error {
 			}
 		}
 	}
-	if len(b.EKPublic) > 2048 {
-		return fmt.Errorf("an endorsement key of %d bytes", len(b.EKPublic))
+	return nil
+}
+
+func checkEK(spki []byte) error {
+	if len(spki) > 2048 {
+		return fmt.Errorf("an endorsement key of %d bytes", len(spki))
 	}
-	pub, err := x509.ParsePKIXPublicKey(b.EKPublic)
+	pub, err := x509.ParsePKIXPublicKey(spki)
 	if err != nil {
 		return fmt.Errorf("reading the endorsement key: %w", err)
 	}

@@ -96,7 +96,7 @@ func newHouse(t *testing.T) *house {
 	chain, err := office.Chain(ca.Residence)
 	must(err)
 	h.config = enroll.Config{
-		TrustDomain: "vouchsafe.test", Records: h.store, Disks: h.store, Hosts: h.store, Repeats: h.store,
+		TrustDomain: "vouchsafe.test", Records: h.store, Disks: h.store, Hosts: h.store, Repeats: h.store, Orders: h.store,
 		Issuer: office, Log: h.log, Ring: keyring.NewRing(rootKey),
 		Residence: func(context.Context) (enroll.Signer, error) {
 			return enroll.Signer{Key: rk, Chain: append([]*x509.Certificate{rc}, chain...)}, nil
@@ -105,10 +105,10 @@ func newHouse(t *testing.T) *house {
 	}
 	h.restart()
 	for _, host := range []enroll.Host{
-		{Tenant: "default", Name: "h1", Tier: enroll.TierTPM, ID: keyring.ID{1}},
-		{Tenant: "default", Name: "h2", Tier: enroll.TierTPM, ID: keyring.ID{2}},
-		{Tenant: "default", Name: "bare", Tier: enroll.TierUnattested, ID: keyring.ID{3}},
-		{Tenant: "default", Name: "trusted", Tier: enroll.TierUnattested, AcceptedUnattested: true, ID: keyring.ID{4}},
+		{Tenant: "default", Name: "h1", AcceptedUnattested: true, ID: keyring.ID{1}},
+		{Tenant: "default", Name: "h2", AcceptedUnattested: true, ID: keyring.ID{2}},
+		{Tenant: "default", Name: "bare", ID: keyring.ID{3}},
+		{Tenant: "default", Name: "trusted", AcceptedUnattested: true, ID: keyring.ID{4}},
 	} {
 		must(h.store.SaveHost(t.Context(), host))
 	}
@@ -202,7 +202,7 @@ func TestLease(t *testing.T) {
 		t.Fatalf("got %+v", g1.Lease)
 	}
 	r, err := enroll.ParseResidence(g1.Residence, h.root, h.wall)
-	if err != nil || r.Tier != enroll.TierTPM || r.Generation != 1 || strings.Contains(fmt.Sprint(r), "h1") {
+	if err != nil || r.Tier != enroll.TierUnattested || r.Generation != 1 || strings.Contains(fmt.Sprint(r), "h1") {
 		t.Errorf("residence %+v, %v", r, err)
 	}
 	if _, err := enroll.ParseResidence(g1.Residence, h.root, h.wall.Add(10*time.Minute)); err == nil {
@@ -223,7 +223,7 @@ func TestLease(t *testing.T) {
 		t.Error("the keys of the generations do not fit together")
 	}
 	// The old lease is fenced.
-	_, err = h.Renew(t.Context(), "default", "web1", g1.Lease.ID)
+	_, err = h.Renew(t.Context(), "default", "web1", g1.Lease.ID, nil)
 	h.wants("renewing the old lease", err, "LEASE_GONE")
 	// The state was written at generation 2 and the confirmation got lost.
 	g3, err := h.lend("h1", 2)
@@ -238,10 +238,10 @@ func TestLease(t *testing.T) {
 	h.wants("another host", err, "VM_ELSEWHERE")
 	// Time passes.
 	h.pass(4 * time.Minute)
-	_, err = h.Renew(t.Context(), "default", "web1", g3.Lease.ID)
+	_, err = h.Renew(t.Context(), "default", "web1", g3.Lease.ID, nil)
 	h.wants("renewing in time", err, "")
 	h.pass(6 * time.Minute)
-	_, err = h.Renew(t.Context(), "default", "web1", g3.Lease.ID)
+	_, err = h.Renew(t.Context(), "default", "web1", g3.Lease.ID, nil)
 	h.wants("renewing too late", err, "LEASE_EXPIRED")
 	// Revoked.
 	if subject, _, err := h.Revoke(t.Context(), "default", "web1", "stolen", "test"); err != nil || subject != "spiffe://vouchsafe.test/default/vm/web1" {
@@ -402,7 +402,7 @@ func TestAdmit(t *testing.T) {
 	if err := ca.Verify(out.Certificate, out.Chain[0], h.root, h.wall, x509.ExtKeyUsageServerAuth); err != nil {
 		t.Error(err)
 	}
-	if !strings.Contains(string(out.Certificate.Raw), "tpm-attested") {
+	if !strings.Contains(string(out.Certificate.Raw), "unattested") {
 		t.Error("the certificate does not say the tier")
 	}
 	_, err = h.Admit(t.Context(), ev)

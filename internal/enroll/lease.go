@@ -11,6 +11,7 @@ import (
 	"github.com/vouchsafe/vouchsafe/finding"
 	"github.com/vouchsafe/vouchsafe/internal/audit"
 	"github.com/vouchsafe/vouchsafe/internal/derive"
+	"github.com/vouchsafe/vouchsafe/internal/hosting"
 	"github.com/vouchsafe/vouchsafe/internal/keyring"
 	"github.com/vouchsafe/vouchsafe/internal/secret"
 )
@@ -65,8 +66,9 @@ func (e *Enroller) Lend(ctx context.Context, a Ask) (Granted, error) {
 	if err != nil {
 		return fail(err)
 	}
-	if host.Tier == TierUnattested && !host.AcceptedUnattested {
-		return fail(Refusal{"HOST_UNATTESTED", "the host proved nothing about itself, and nobody accepted that"})
+	tier, st, err := e.trusted(host, a.VM, a.Generation)
+	if err != nil {
+		return fail(err)
 	}
 	// 2. Record the intent: with the answer the state key leaves the house.
 	intent, err := e.Log.Begin(ctx, audit.Event{Tenant: a.Tenant, Actor: a.Actor, Action: "vtpm.lease", Object: a.VM,
@@ -89,7 +91,7 @@ func (e *Enroller) Lend(ctx context.Context, a Ask) (Granted, error) {
 		return Granted{}, fmt.Errorf("lending %s to %s: %w", a.VM, a.Host, err)
 	}
 	// 4. The keys of two generations, and where the vTPM lives from now on.
-	g, err := e.grant(ctx, s, host, a.Generation)
+	g, err := e.grant(ctx, s, house{host, tier, st}, a.Generation)
 	if err != nil {
 		intent.Failed(ctx, err)
 		return Granted{}, fmt.Errorf("lending %s to %s: %w", a.VM, a.Host, err)
@@ -142,10 +144,26 @@ func (e *Enroller) Confirm(ctx context.Context, tenant, vm string, lease keyring
 }
 
 // Renew makes a lease last longer and states anew where the vTPM lives. A lease
-// that ran out, was given back or belongs to a revoked VM is gone.
-func (e *Enroller) Renew(ctx context.Context, tenant, vm string, lease keyring.ID) (Granted, error) {
-	var s Standing
-	err := e.Records.UpdateVM(ctx, tenant, vm, func(st *Standing) error {
+// that ran out, was given back or belongs to a revoked VM is gone. c is what the
+// host counted, nil when the vTPM has not started.
+func (e *Enroller) Renew(ctx context.Context, tenant, vm string, lease keyring.ID, c *hosting.Counters) (Granted, error) {
+	s, err := e.Records.Standing(ctx, tenant, vm)
+	if err == nil {
+		err = hold(s, lease, e.alive.holds(s))
+	}
+	if err != nil {
+		return Granted{}, fmt.Errorf("renewing the lease of %s: %w", vm, err)
+	}
+	host, err := e.Hosts.Host(ctx, tenant, s.Lease.Host)
+	if err != nil {
+		return Granted{}, fmt.Errorf("renewing the lease of %s: %w", vm, err)
+	}
+	tier, st, err := e.trusted(host, vm, s.Lease.Generation)
+	if err != nil {
+		return Granted{}, fmt.Errorf("renewing the lease of %s: %w", vm, err)
+	}
+	e.powers.keep(tenant, vm, lease, c)
+	err = e.Records.UpdateVM(ctx, tenant, vm, func(st *Standing) error {
 		if err := hold(*st, lease, e.alive.holds(*st)); err != nil {
 			return err
 		}
@@ -157,12 +175,9 @@ func (e *Enroller) Renew(ctx context.Context, tenant, vm string, lease keyring.I
 	if err != nil {
 		return Granted{}, fmt.Errorf("renewing the lease of %s: %w", vm, err)
 	}
-	host, err := e.Hosts.Host(ctx, tenant, s.Lease.Host)
-	if err != nil {
-		return Granted{}, fmt.Errorf("renewing the lease of %s: %w", vm, err)
-	}
-	g := Granted{Lease: *s.Lease, For: LeaseTime, Findings: e.findings(host)}
-	g.Residence, err = e.residence(ctx, s, host)
+	at := house{host, tier, st}
+	g := Granted{Lease: *s.Lease, For: LeaseTime, Findings: e.findings(at)}
+	g.Residence, err = e.residence(ctx, s, at)
 	return g, err
 }
 
@@ -193,7 +208,14 @@ func hold(s Standing, lease keyring.ID, alive bool) error {
 	return nil
 }
 
-func (e *Enroller) grant(ctx context.Context, s Standing, host Host, opens int64) (Granted, error) {
+// house is where a vTPM lives, and what that is worth now.
+type house struct {
+	Host
+	tier     Tier
+	standing *hostStanding // nil: the host proved nothing
+}
+
+func (e *Enroller) grant(ctx context.Context, s Standing, at house, opens int64) (Granted, error) {
 	root, err := e.Ring.Unwrap(s.VM.Tenant, s.VM.ID, stateSecretLabel(s.VM.EKPublic), s.VM.StateSecret)
 	if err != nil {
 		return Granted{}, fmt.Errorf("opening the state secret: %w", err)
@@ -202,21 +224,21 @@ func (e *Enroller) grant(ctx context.Context, s Standing, host Host, opens int64
 	key := func(generation int64) secret.Bytes {
 		return derive.Key(root, derive.LeaseState, 32, s.VM.Tenant, s.VM.ID.String(), strconv.FormatInt(generation, 10))
 	}
-	g := Granted{Lease: *s.Lease, SealKey: key(s.Lease.Generation), For: LeaseTime, Findings: e.findings(host)}
+	g := Granted{Lease: *s.Lease, SealKey: key(s.Lease.Generation), For: LeaseTime, Findings: e.findings(at)}
 	if opens > 0 {
 		g.OpenKey = key(opens)
 	}
-	g.Residence, err = e.residence(ctx, s, host)
+	g.Residence, err = e.residence(ctx, s, at)
 	return g, err
 }
 
-func (e *Enroller) findings(host Host) []finding.Finding {
+func (e *Enroller) findings(at house) []finding.Finding {
 	var fs []finding.Finding
-	if host.Tier == TierUnattested {
-		fs = append(fs, Findings.New("HOST_UNATTESTED", host.Name, "tier "+string(host.Tier)))
+	if at.tier == TierUnattested {
+		fs = append(fs, Findings.New("HOST_UNATTESTED", at.Name, "tier "+string(at.tier)))
 	}
-	if host.Name == e.LocalHost {
-		fs = append(fs, Findings.New("ROLLBACK_UNANCHORED", host.Name, "the control plane runs on this host"))
+	if at.Name == e.LocalHost {
+		fs = append(fs, Findings.New("ROLLBACK_UNANCHORED", at.Name, "the control plane runs on this host"))
 	}
 	return fs
 }
@@ -269,4 +291,39 @@ func (d *deadlines) holds(s Standing) bool {
 		end = d.start + LeaseTime
 	}
 	return d.clock.Elapsed() < end
+}
+
+// powers is what hosts counted of the vTPMs that run, by VM; it dies with the
+// process and comes anew with the next renewal.
+type powers struct {
+	mu sync.Mutex
+	of map[[2]string]powered // by tenant and VM; as many as there are leases
+}
+
+type powered struct {
+	lease    keyring.ID
+	counters hosting.Counters
+}
+
+func newPowers() *powers { return &powers{of: map[[2]string]powered{}} }
+
+func (p *powers) keep(tenant, vm string, lease keyring.ID, c *hosting.Counters) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if id := [2]string{tenant, vm}; c != nil {
+		p.of[id] = powered{lease, *c}
+	} else if p.of[id].lease != lease {
+		delete(p.of, id)
+	}
+}
+
+// get returns what was counted under a lease, nil when nothing was.
+func (p *powers) get(tenant, vm string, lease keyring.ID) *hosting.Counters {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	got, ok := p.of[[2]string{tenant, vm}]
+	if !ok || got.lease != lease {
+		return nil
+	}
+	return &got.counters
 }

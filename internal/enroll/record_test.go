@@ -13,12 +13,12 @@ type forger struct {
 	ek []byte
 }
 
-func (f *forger) VM(ctx context.Context, tenant, name string) (enroll.VM, error) {
-	vm, err := f.Records.VM(ctx, tenant, name)
+func (f *forger) Standing(ctx context.Context, tenant, name string) (enroll.Standing, error) {
+	s, err := f.Records.Standing(ctx, tenant, name)
 	if f.ek != nil {
-		vm.EKPublic = f.ek
+		s.VM.EKPublic = f.ek
 	}
-	return vm, err
+	return s, err
 }
 
 // TestForgedRecord: another vTPM's endorsement key in a VM's record admits nobody.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/vouchsafe/vouchsafe/internal/attest"
 	"github.com/vouchsafe/vouchsafe/internal/statement"
 )
 
@@ -32,20 +33,36 @@ type ResidenceStatement struct {
 	Tier       Tier   `json:"tier"`
 	Generation int64  `json:"generation"`
 	Lease      string `json:"lease"`
-	IssuedAt   int64  `json:"iat"` // seconds since 1970, as in RFC 7519
-	Expires    int64  `json:"exp"`
+	// Measured and Carried are there when the tier is tpm-attested: what the host
+	// booted, and the proof that its quote covers this vTPM in this generation,
+	// which tells nothing of its neighbours.
+	Measured *Measured            `json:"measured,omitempty"`
+	Carried  *attest.CarriedProof `json:"carried,omitempty"`
+	IssuedAt int64                `json:"iat"` // seconds since 1970, as in RFC 7519
+	Expires  int64                `json:"exp"`
 }
 
-func (e *Enroller) residence(ctx context.Context, s Standing, h Host) ([]byte, error) {
+func (e *Enroller) residence(ctx context.Context, s Standing, h house) ([]byte, error) {
 	signer, err := e.Residence(ctx)
 	if err != nil {
 		return nil, err
 	}
 	now := e.Clock.Wall()
-	payload, err := json.Marshal(ResidenceStatement{
-		Service: e.TrustDomain, Tenant: s.VM.Tenant, VM: s.VM.ID.String(), Host: h.ID.String(), Tier: h.Tier,
+	r := ResidenceStatement{
+		Service: e.TrustDomain, Tenant: s.VM.Tenant, VM: s.VM.ID.String(), Host: h.ID.String(), Tier: h.tier,
 		Generation: s.Lease.Generation, Lease: s.Lease.ID.String(), IssuedAt: now.Unix(), Expires: now.Add(LeaseTime).Unix(),
-	})
+	}
+	if h.standing != nil {
+		r.Measured = &h.standing.measured
+		// A lease that was just given is of a generation that no quote covers yet;
+		// the host quotes again and renews.
+		if at, ok := h.standing.at[s.VM.Name]; ok && at.generation == s.Lease.Generation {
+			if r.Carried, err = h.standing.tree.Prove(at.index); err != nil {
+				return nil, err
+			}
+		}
+	}
+	payload, err := json.Marshal(r)
 	if err != nil {
 		return nil, err
 	}

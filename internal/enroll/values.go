@@ -61,11 +61,11 @@ type Disk struct {
 	Created         time.Time
 }
 
-// Host is a hypervisor that may carry vTPMs.
+// Host is a hypervisor that may carry vTPMs. What it is worth at a moment is
+// not on record: [Enroller.Tier].
 type Host struct {
 	Tenant, Name string
 	ID           keyring.ID
-	Tier         Tier
 	// AcceptedUnattested: an operator said that keys may go there all the same.
 	AcceptedUnattested bool
 	EK                 []byte // of the host's TPM, as a SubjectPublicKeyInfo; empty when it has none
@@ -97,8 +97,10 @@ type Once struct {
 // Records is what the service remembers of VMs and hosts. Each call is one
 // transaction and durable when it returns.
 type Records interface {
+	// Birth also ends the order for this VM, if there is one.
 	Birth(ctx context.Context, vm VM, disks []Disk, once Once) error
 	VM(ctx context.Context, tenant, name string) (VM, error)
+	Standing(ctx context.Context, tenant, name string) (Standing, error)
 	// UpdateVM runs change on what stands and writes what it leaves, all in one
 	// transaction. When change returns an error, nothing is written.
 	UpdateVM(ctx context.Context, tenant, name string, change func(*Standing) error) error
@@ -113,6 +115,24 @@ type Disks interface {
 // Hosts are the hypervisors.
 type Hosts interface {
 	Host(ctx context.Context, tenant, name string) (Host, error)
+	SaveHost(ctx context.Context, h Host) error
+	// VMsOn are the VMs that belong on a host, in the order of their names.
+	VMsOn(ctx context.Context, tenant, host string) ([]VM, error)
+}
+
+// Order is a VM that somebody asked for and whose vTPM its host has yet to make.
+type Order struct {
+	Tenant, VM, Host string
+	Endorse          bool
+	Disks            []string
+	Actor            string // who asked
+	Created          time.Time
+}
+
+// Orders wait for their hosts.
+type Orders interface {
+	SaveOrder(ctx context.Context, o Order, once Once) error
+	Order(ctx context.Context, tenant, vm string) (Order, error)
 }
 
 // Repeats knows what an idempotency key already did.

@@ -3,7 +3,9 @@ package store
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/vouchsafe/vouchsafe/internal/enroll"
@@ -15,6 +17,7 @@ var (
 	_ enroll.Disks   = (*Store)(nil)
 	_ enroll.Hosts   = (*Store)(nil)
 	_ enroll.Repeats = (*Store)(nil)
+	_ enroll.Orders  = (*Store)(nil)
 )
 
 const vmColumns = `tenant, name, id, host, state, ek_public, ek_serial, state_secret, generation, pending, created, revoked, reason`
@@ -52,6 +55,9 @@ func (s *Store) Birth(ctx context.Context, v enroll.VM, disks []enroll.Disk, onc
 				return err
 			}
 		}
+		if _, err := t.exec(`DELETE FROM vm_order WHERE tenant = $1 AND vm = $2`, v.Tenant, v.Name); err != nil {
+			return err
+		}
 		return t.changed(v.Tenant, "vm", v.Name, "born")
 	})
 }
@@ -60,6 +66,29 @@ func (s *Store) Birth(ctx context.Context, v enroll.VM, disks []enroll.Disk, onc
 func (s *Store) VM(ctx context.Context, tenant, name string) (enroll.VM, error) {
 	v, err := scanVM(s.reading.QueryRowContext(ctx, `SELECT `+vmColumns+` FROM vm WHERE tenant = $1 AND name = $2`, tenant, name))
 	return v, plain(err)
+}
+
+// Standing implements enroll.Records: both at one moment.
+func (s *Store) Standing(ctx context.Context, tenant, name string) (st enroll.Standing, err error) {
+	r, err := s.reading.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return st, plain(err)
+	}
+	defer r.Rollback()
+	if st.VM, err = scanVM(r.QueryRowContext(ctx, `SELECT `+vmColumns+` FROM vm WHERE tenant = $1 AND name = $2`, tenant, name)); err != nil {
+		return st, plain(err)
+	}
+	l, err := scanLease(r.QueryRowContext(ctx, `SELECT `+leaseColumns+` FROM lease WHERE tenant = $1 AND vm = $2`, tenant, name))
+	if plain(err) == ErrNotFound {
+		return st, nil
+	}
+	st.Lease = &l
+	return st, plain(err)
+}
+
+// VMsOn implements enroll.Hosts.
+func (s *Store) VMsOn(ctx context.Context, tenant, host string) ([]enroll.VM, error) {
+	return list(ctx, s.reading, scanVM, `SELECT `+vmColumns+` FROM vm WHERE tenant = $1 AND host = $2 ORDER BY name`, tenant, host)
 }
 
 // VMs lists a tenant's VMs behind a name, in the order of names.
@@ -181,24 +210,79 @@ func (s *Store) RecordVolumeKey(ctx context.Context, tenant, vm, name string, di
 	})
 }
 
+const orderColumns = `tenant, vm, host, endorse, disks, actor, created`
+
+func scanOrder(r scanner) (o enroll.Order, err error) {
+	var disks string
+	var created int64
+	if err = r.Scan(&o.Tenant, &o.VM, &o.Host, &o.Endorse, &disks, &o.Actor, &created); err != nil {
+		return o, err
+	}
+	o.Disks, o.Created = strings.Fields(disks), fromMillis(created)
+	return o, nil
+}
+
+// SaveOrder implements enroll.Orders. Names of disks are words, so a space parts them.
+func (s *Store) SaveOrder(ctx context.Context, o enroll.Order, once enroll.Once) error {
+	return s.write(ctx, func(t *tx) error {
+		if err := t.once(o.Tenant, once, o.VM); err != nil {
+			return err
+		}
+		n, err := t.exec(`INSERT INTO vm_order (`+orderColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING`,
+			o.Tenant, o.VM, o.Host, o.Endorse, strings.Join(o.Disks, " "), o.Actor, millis(o.Created))
+		if err == nil && n == 0 {
+			err = enroll.ErrExists
+		}
+		if err != nil {
+			return err
+		}
+		return t.changed(o.Tenant, "vm", o.VM, "ordered")
+	})
+}
+
+// Order implements enroll.Orders.
+func (s *Store) Order(ctx context.Context, tenant, vm string) (enroll.Order, error) {
+	o, err := scanOrder(s.reading.QueryRowContext(ctx, `SELECT `+orderColumns+` FROM vm_order WHERE tenant = $1 AND vm = $2`, tenant, vm))
+	return o, plain(err)
+}
+
+// Orders lists a tenant's open orders; host narrows them, unless it is empty.
+func (s *Store) Orders(ctx context.Context, tenant, host string) ([]enroll.Order, error) {
+	return list(ctx, s.reading, scanOrder, `SELECT `+orderColumns+` FROM vm_order WHERE tenant = $1 AND (host = $2 OR $2 = '') ORDER BY vm`, tenant, host)
+}
+
+// DropOrder ends an order that nobody wants any more.
+func (s *Store) DropOrder(ctx context.Context, tenant, vm string) error {
+	return s.write(ctx, func(t *tx) error {
+		n, err := t.exec(`DELETE FROM vm_order WHERE tenant = $1 AND vm = $2`, tenant, vm)
+		if err == nil && n == 0 {
+			err = ErrNotFound
+		}
+		if err != nil {
+			return err
+		}
+		return t.changed(tenant, "vm", vm, "order dropped")
+	})
+}
+
 // SaveHost writes a host, new or changed.
 func (s *Store) SaveHost(ctx context.Context, h enroll.Host) error {
 	return s.write(ctx, func(t *tx) error {
-		if _, err := t.exec(`INSERT INTO host (tenant, name, id, tier, accepted_unattested, ek, created) VALUES ($1, $2, $3, $4, $5, $6, $7)
-			ON CONFLICT (tenant, name) DO UPDATE SET tier = excluded.tier, accepted_unattested = excluded.accepted_unattested, ek = excluded.ek`,
-			h.Tenant, h.Name, h.ID.String(), string(h.Tier), h.AcceptedUnattested, notNil(h.EK), millis(h.Created)); err != nil {
+		if _, err := t.exec(`INSERT INTO host (`+hostColumns+`) VALUES ($1, $2, $3, $4, $5, $6)
+			ON CONFLICT (tenant, name) DO UPDATE SET accepted_unattested = excluded.accepted_unattested, ek = excluded.ek`,
+			h.Tenant, h.Name, h.ID.String(), h.AcceptedUnattested, notNil(h.EK), millis(h.Created)); err != nil {
 			return err
 		}
 		return t.changed(h.Tenant, "host", h.Name, "saved")
 	})
 }
 
-const hostColumns = `tenant, name, id, tier, accepted_unattested, ek, created`
+const hostColumns = `tenant, name, id, accepted_unattested, ek, created`
 
 func scanHost(r scanner) (h enroll.Host, err error) {
 	var id string
 	var created int64
-	if err = r.Scan(&h.Tenant, &h.Name, &id, &h.Tier, &h.AcceptedUnattested, &h.EK, &created); err != nil {
+	if err = r.Scan(&h.Tenant, &h.Name, &id, &h.AcceptedUnattested, &h.EK, &created); err != nil {
 		return h, err
 	}
 	h.Created = fromMillis(created)

@@ -184,7 +184,7 @@ func (v *Verifier) approve(ctx context.Context, vm string, s *attest.Statement) 
 	if err != nil {
 		return err
 	}
-	return v.Records.SaveReference(ctx, Reference{Tenant: s.Tenant, VM: vm, Version: s.Version, Signed: *signed, Created: v.Now()})
+	return v.Records.SaveReference(ctx, Reference{Tenant: s.Tenant, Subject: vm, Version: s.Version, Signed: *signed, Created: v.Now()})
 }
 
 // references reads the approved sets and verifies each: what the database says

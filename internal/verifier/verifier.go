@@ -12,11 +12,8 @@ package verifier
 
 import (
 	"context"
-	"crypto/ecdsa"
 	"crypto/hmac"
-	"crypto/rsa"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,6 +24,7 @@ import (
 	"github.com/vouchsafe/vouchsafe/internal/attest"
 	"github.com/vouchsafe/vouchsafe/internal/derive"
 	"github.com/vouchsafe/vouchsafe/internal/enroll"
+	"github.com/vouchsafe/vouchsafe/internal/hosting"
 	"github.com/vouchsafe/vouchsafe/internal/secret"
 	"github.com/vouchsafe/vouchsafe/tpm2"
 	"github.com/vouchsafe/vouchsafe/tpm2/client"
@@ -34,34 +32,33 @@ import (
 
 // Records is what the verifier reads and writes; internal/store has it.
 type Records interface {
-	References(ctx context.Context, tenant, vm string) ([]Reference, error)
+	References(ctx context.Context, tenant, subject string) ([]Reference, error)
 	SaveReference(ctx context.Context, r Reference) error
 	// LastVersion is the highest version that ever was, withdrawn ones included.
-	LastVersion(ctx context.Context, tenant, vm string) (uint64, error)
+	LastVersion(ctx context.Context, tenant, subject string) (uint64, error)
 	SaveResult(ctx context.Context, r Outcome) error
 }
 
-// Reference is one approved set of PCR values of a VM.
+// Reference is one approved set of PCR values of a subject.
 type Reference struct {
-	Tenant, VM string
-	Version    uint64
-	Signed     attest.SignedStatement
-	Created    time.Time
+	Tenant, Subject string
+	Version         uint64
+	Signed          attest.SignedStatement
+	Created         time.Time
 }
 
-// Outcome is the last appraisal of a VM.
+// Outcome is the last appraisal of a subject.
 type Outcome struct {
-	Tenant, VM string
-	At         time.Time
-	Status     string // affirming, warning, contraindicated
-	Code       string // the gravest finding, or ""
-	Result     []byte // EAR
+	Tenant, Subject string
+	At              time.Time
+	Status          string // affirming, warning, contraindicated
+	Code            string // the gravest finding, or ""
+	Result          []byte // EAR
 }
 
 // Config is what a Verifier works with; all fields are needed.
 type Config struct {
 	Records Records
-	Hosts   enroll.Hosts
 	Keys    *PolicyKeys
 	Now     func() time.Time
 	Build   string // of this program, for the results
@@ -74,121 +71,152 @@ type Verifier struct {
 	boots waiting
 }
 
-var _ enroll.Appraiser = (*Verifier)(nil)
+var (
+	_ enroll.Appraiser     = (*Verifier)(nil)
+	_ enroll.HostAppraiser = (*Verifier)(nil)
+)
 
 // New makes a Verifier. Challenges of one before it are void.
 func New(c Config) *Verifier { return &Verifier{Config: c, mac: secret.Random(32)} }
 
+// subject is whose evidence it is: a VM, or a host.
+type subject struct {
+	tenant, name string
+	policy       string // by which its approved boots are known
+	id           string
+	ek           []byte // on record
+}
+
+func subjectVM(vm enroll.VM) subject {
+	return subject{vm.Tenant, vm.Name, vm.Name, vm.ID.String(), vm.EKPublic}
+}
+
+// HostPolicy is the name by which the approved boots of a host are known. No VM
+// has it: their names have no slash.
+func HostPolicy(host string) string { return "host/" + host }
+
+func subjectHost(h enroll.Host) subject {
+	return subject{h.Tenant, h.Name, HostPolicy(h.Name), h.ID.String(), h.EK}
+}
+
 // Challenge encrypts a secret to the endorsement key recorded at birth, for the
 // given AK alone. It needs no memory: the secret is a MAC over the nonce.
 func (v *Verifier) Challenge(vm enroll.VM, nonce, ak []byte) (admission.Challenge, error) {
+	return v.challenge(subjectVM(vm), nonce, ak)
+}
+
+// ChallengeHost does the same for a host's TPM.
+func (v *Verifier) ChallengeHost(h enroll.Host, nonce, ak []byte) (admission.Challenge, error) {
+	if len(h.EK) == 0 {
+		return admission.Challenge{}, enroll.Refusal{Code: "HOST_TPM_UNKNOWN", Why: "no TPM of host " + h.Name + " is on record"}
+	}
+	return v.challenge(subjectHost(h), nonce, ak)
+}
+
+func (v *Verifier) challenge(s subject, nonce, ak []byte) (admission.Challenge, error) {
 	fail := func(err error) (admission.Challenge, error) {
-		return admission.Challenge{}, fmt.Errorf("challenging %s: %w", vm.Name, err)
+		return admission.Challenge{}, fmt.Errorf("challenging %s: %w", s.policy, err)
 	}
 	key, err := attest.NewKey(ak)
 	if err != nil {
 		return fail(enroll.Refusal{Code: "AK_UNFIT", Why: err.Error()})
 	}
-	ek, kind, err := endorsementArea(vm.EKPublic)
+	ek, kind, err := admission.EndorsementArea(s.ek)
 	if err != nil {
 		return fail(err)
 	}
-	c, err := client.MakeCredential(ek, key.Name(), v.secret(vm, nonce, key))
+	c, err := client.MakeCredential(ek, key.Name(), v.secret(s, nonce, key))
 	if err != nil {
 		return fail(err)
 	}
 	return admission.Challenge{Nonce: nonce, EK: kind, Blob: c.Blob, Secret: c.Secret, Seconds: int(enroll.NonceLife / time.Second)}, nil
 }
 
-func (v *Verifier) secret(vm enroll.VM, nonce []byte, ak *attest.Key) []byte {
+func (v *Verifier) secret(s subject, nonce []byte, ak *attest.Key) []byte {
 	m := hmac.New(sha256.New, v.mac.Reveal())
-	m.Write([]byte(derive.Info("", "challenge", vm.Tenant, vm.Name, vm.ID.String(), string(nonce), string(ak.Name())))) // lengths before parts
+	m.Write([]byte(derive.Info("", "challenge", s.tenant, s.policy, s.id, string(nonce), string(ak.Name())))) // lengths before parts
 	return m.Sum(nil)
-}
-
-// endorsementArea is the public area of the recorded endorsement key. The
-// template is the profile's for that kind of key, never the caller's: a key
-// with other attributes would answer for objects that are not in its TPM.
-func endorsementArea(spki []byte) (*tpm2.TPMTPublic, string, error) {
-	public, err := x509.ParsePKIXPublicKey(spki)
-	if err != nil {
-		return nil, "", fmt.Errorf("reading the recorded endorsement key: %w", err)
-	}
-	template, kind := client.EKRSA2048, ""
-	switch k := public.(type) {
-	case *rsa.PublicKey:
-		if k.N.BitLen() == 2048 {
-			kind = "RSA-2048"
-		}
-	case *ecdsa.PublicKey:
-		switch k.Curve.Params().BitSize {
-		case 256:
-			template, kind = client.EKP256, "P-256"
-		case 384:
-			template, kind = client.EKHighP384, "P-384"
-		}
-	}
-	if kind == "" {
-		return nil, "", errors.New("the recorded endorsement key is none of RSA-2048, P-256 and P-384")
-	}
-	area := client.EKTemplate(template)
-	key, err := client.PublicArea(public, 0)
-	if err != nil {
-		return nil, "", err
-	}
-	area.Unique = key.Unique
-	return &area, kind, nil
 }
 
 // Appraise implements enroll.Appraiser.
 func (v *Verifier) Appraise(ctx context.Context, vm enroll.VM, e enroll.Evidence) (enroll.Appraisal, error) {
-	// 1. The AK is in the TPM with the endorsement key recorded at birth, now.
-	ak, activated, ev := split(e.Items)
-	key, err := attest.NewKey(ak)
-	if err != nil {
-		return enroll.Appraisal{}, enroll.Refusal{Code: "AK_UNFIT", Why: err.Error()}
+	exp := attest.Expected{Tier: attest.Tier(e.Tier), Unlogged: []int{attest.UnlockPCR}}
+	if c := e.Counters; c != nil {
+		exp.Counters = &attest.Counters{Reset: c.Reset, Restart: c.Restart}
 	}
-	if !hmac.Equal(activated, v.secret(vm, e.Nonce, key)) {
-		return enroll.Appraisal{}, enroll.Refusal{Code: "AK_NOT_PROVED", Why: "the attestation key was not shown to be in the vTPM recorded at birth: the challenge came back wrong"}
-	}
-	// 2. What it must have signed.
-	names, err := certifiedNames(ev)
-	if err != nil {
-		return enroll.Appraisal{}, enroll.Refusal{Code: "EVIDENCE_MALFORMED", Why: err.Error()}
-	}
-	host, err := v.Hosts.Host(ctx, vm.Tenant, vm.Host)
+	binding := attest.Binding{Nonce: e.Nonce, Purpose: admission.Purpose, Exporter: e.Exporter}
+	j, err := v.judge(ctx, subjectVM(vm), e.Items, binding, exp)
 	if err != nil {
 		return enroll.Appraisal{}, err
 	}
-	binding := attest.Binding{Nonce: e.Nonce, Tenant: vm.Tenant, VM: vm.Name, Purpose: admission.Purpose,
-		AKName: key.Name(), Certified: names, Exporter: e.Exporter}
-	exp := attest.Expected{Subject: vm.Name, Tenant: vm.Tenant, Policy: vm.Name, Key: key, Qualifying: binding.Digest(),
-		Tier: attest.Tier(host.Tier), Now: v.Now(), Unlogged: []int{attest.UnlockPCR}}
-	// 3. What is approved.
-	refs, err := v.references(ctx, vm.Tenant, vm.Name)
-	if err != nil {
-		return enroll.Appraisal{}, err
-	}
-	// 4. The verdict.
-	res := attest.Appraise(ev, exp, refs)
-	a := enroll.Appraisal{Affirming: res.Status != attest.Contraindicated}
-	a.Code, a.Why = gravest(res.Findings)
-	if a.Result, err = res.EAR(v.Build); err != nil {
-		return a, err
-	}
-	out := Outcome{Tenant: vm.Tenant, VM: vm.Name, At: v.Now(), Status: string(res.Status), Code: a.Code, Result: a.Result}
-	if err := v.Records.SaveResult(ctx, out); err != nil {
-		return a, err
-	}
+	a := enroll.Appraisal{Affirming: j.affirming, Code: j.code, Why: j.why, Result: j.ear}
 	if !a.Affirming {
-		// A boot that is only not approved may become a golden one.
-		if res.Quoted != nil && (a.Code == "REFERENCE_MISSING" || a.Code == "BOOT_DIFFERS") {
-			v.boots.keep(vm.Tenant, vm.Name, ev, exp)
-		}
 		return a, nil
 	}
-	// 5. The keys that go with it.
-	return v.grant(ctx, vm, res, refs, a)
+	return v.grant(ctx, vm, j.res, j.refs, a)
+}
+
+// AppraiseHost implements enroll.HostAppraiser. What a host's system is on
+// another host in turn is not asked: there is none below it that we know.
+func (v *Verifier) AppraiseHost(ctx context.Context, h enroll.Host, e enroll.HostEvidence, covers []byte) (enroll.HostAppraisal, error) {
+	binding := attest.Binding{Nonce: e.Nonce, Purpose: hosting.Purpose, Exporter: e.Exporter, Covers: covers}
+	j, err := v.judge(ctx, subjectHost(h), e.Items, binding, attest.Expected{Tier: attest.TPMAttested})
+	if err != nil {
+		return enroll.HostAppraisal{}, err
+	}
+	a := enroll.HostAppraisal{Affirming: j.affirming, Code: j.code, Why: j.why, Result: j.ear}
+	if a.Affirming {
+		a.Measured = enroll.Measured{Policy: j.res.Reference.Version, PCRs: j.res.Quoted.PCRDigest, Quote: j.res.Quoted.Digest}
+	}
+	return a, nil
+}
+
+// judgement is what appraising came to.
+type judgement struct {
+	affirming bool
+	code, why string
+	ear       []byte
+	res       *attest.Result
+	refs      []*attest.ReferenceValues
+}
+
+func (v *Verifier) judge(ctx context.Context, s subject, items []enroll.Item, binding attest.Binding, exp attest.Expected) (judgement, error) {
+	var j judgement
+	// 1. The AK is in the TPM with the endorsement key on record, now.
+	ak, activated, ev := split(items)
+	key, err := attest.NewKey(ak)
+	if err != nil {
+		return j, enroll.Refusal{Code: "AK_UNFIT", Why: err.Error()}
+	}
+	if !hmac.Equal(activated, v.secret(s, binding.Nonce, key)) {
+		return j, enroll.Refusal{Code: "AK_NOT_PROVED", Why: "the attestation key was not shown to be in the TPM on record: the challenge came back wrong"}
+	}
+	// 2. What it must have signed.
+	if binding.Certified, err = certifiedNames(ev); err != nil {
+		return j, enroll.Refusal{Code: "EVIDENCE_MALFORMED", Why: err.Error()}
+	}
+	binding.Tenant, binding.VM, binding.AKName = s.tenant, s.name, key.Name()
+	exp.Subject, exp.Tenant, exp.Policy, exp.Key, exp.Qualifying, exp.Now = s.policy, s.tenant, s.policy, key, binding.Digest(), v.Now()
+	// 3. What is approved.
+	if j.refs, err = v.references(ctx, s.tenant, s.policy); err != nil {
+		return j, err
+	}
+	// 4. The verdict.
+	j.res = attest.Appraise(ev, exp, j.refs)
+	j.affirming = j.res.Status != attest.Contraindicated
+	j.code, j.why = gravest(j.res.Findings)
+	if j.ear, err = j.res.EAR(v.Build); err != nil {
+		return j, err
+	}
+	out := Outcome{Tenant: s.tenant, Subject: s.policy, At: v.Now(), Status: string(j.res.Status), Code: j.code, Result: j.ear}
+	if err := v.Records.SaveResult(ctx, out); err != nil {
+		return j, err
+	}
+	// A boot that is only not approved may become a golden one.
+	if !j.affirming && j.res.Quoted != nil && (j.code == "REFERENCE_MISSING" || j.code == "BOOT_DIFFERS") {
+		v.boots.keep(s.tenant, s.policy, ev, exp)
+	}
+	return j, nil
 }
 
 func (v *Verifier) grant(ctx context.Context, vm enroll.VM, res *attest.Result, refs []*attest.ReferenceValues, a enroll.Appraisal) (enroll.Appraisal, error) {

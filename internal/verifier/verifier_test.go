@@ -88,12 +88,12 @@ func TestChallenge(t *testing.T) {
 	if _, err := v.Challenge(web1, nonce, tpm2.Marshal(&loose)); !errors.As(err, &refusal) || refusal.Code != "AK_UNFIT" {
 		t.Errorf("a key that signs anything: %v", err)
 	}
-	right := v.secret(web1, nonce, key)
+	right := v.secret(subjectVM(web1), nonce, key)
 	other := web1
 	other.Name = "web2"
 	for name, activated := range map[string][]byte{
-		"nothing": nil, "another VM's": v.secret(other, nonce, key), "another nonce's": v.secret(web1, []byte("b nonce"), key),
-		"another service's": New(Config{Now: time.Now}).secret(web1, nonce, key), "cut": right[:31],
+		"nothing": nil, "another VM's": v.secret(subjectVM(other), nonce, key), "another nonce's": v.secret(subjectVM(web1), []byte("b nonce"), key),
+		"another service's": New(Config{Now: time.Now}).secret(subjectVM(web1), nonce, key), "cut": right[:31],
 	} {
 		_, err := v.Appraise(context.Background(), web1, enroll.Evidence{Nonce: nonce, Items: []enroll.Item{
 			{Type: string(admission.AttestationKey), Value: ak}, {Type: string(admission.ActivatedCredential), Value: activated}}})
