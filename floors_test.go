@@ -21,7 +21,7 @@ var floors = [][]string{
 	{ // libraries: no I/O, importable by anyone (the first is the shape all diagnosis has)
 		"finding",
 		"tpm2", "tpm2/internal/crypt", "tpm2/engine", "tpm2/client", "eventlog", "chain", "modsig",
-		"internal/secret", "internal/derive", "internal/xaes", "internal/statement", "internal/vtpm/swtpm",
+		"internal/secret", "internal/derive", "internal/xaes", "internal/durable", "internal/statement", "internal/vtpm/swtpm",
 	},
 	{ // domain
 		"internal/seal", "internal/keyring", "internal/ca", "internal/vtpm", "internal/attest", "internal/audit", "internal/backup",
@@ -31,7 +31,7 @@ var floors = [][]string{
 		"internal/enroll", "internal/verifier", "internal/store", "internal/chainnet",
 	},
 	{ // faces
-		"internal/api", "internal/agent", "internal/config",
+		"internal/api", "internal/agent", "internal/host", "internal/config",
 	},
 	{ // programs
 		"cmd/vouchsafe", "cmd/vouchsafe-agent",

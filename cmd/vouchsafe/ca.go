@@ -1,11 +1,6 @@
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"net/url"
 	"os"
@@ -183,17 +178,8 @@ func newCACredentialCommand(a *app) *cobra.Command {
 			if _, err := os.Stat(out); err == nil {
 				return fmt.Errorf("%s is there already", out)
 			}
-			key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+			key, got, err := askCredential(cmd.Context(), c, kind, args[0])
 			if err != nil {
-				return err
-			}
-			der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
-			if err != nil {
-				return err
-			}
-			var got api.Credential
-			if err := c.call(cmd.Context(), "POST", "/v1/credentials", api.NewCredential{Kind: kind, Name: args[0],
-				CSR: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))}, &got); err != nil {
 				return err
 			}
 			if err := saveCredential(out, key, got.PEM, got.RootCA); err != nil {

@@ -2,12 +2,8 @@ package main
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -74,32 +70,11 @@ func (d *demo) serve() error {
 
 // credential has the service issue a client certificate, as `ca credential` does.
 func (d *demo) credential(kind, name string) (tls.Certificate, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	key, got, err := askCredential(d.ctx, d.operator, kind, name)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	var got api.Credential
-	ask := api.NewCredential{Kind: kind, Name: name, CSR: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr}))}
-	if err := d.operator.call(d.ctx, "POST", "/v1/credentials", ask, &got); err != nil {
-		return tls.Certificate{}, err
-	}
-	out := tls.Certificate{PrivateKey: key}
-	for rest := []byte(got.PEM); ; {
-		var b *pem.Block
-		if b, rest = pem.Decode(rest); b == nil {
-			break
-		}
-		out.Certificate = append(out.Certificate, b.Bytes)
-	}
-	if len(out.Certificate) == 0 {
-		return out, errors.New("the credential has no certificate")
-	}
-	out.Leaf, err = x509.ParseCertificate(out.Certificate[0])
-	return out, err
+	return keyPair(key, got.PEM)
 }
 
 func (d *demo) stateDir() string { return filepath.Join(d.dir, "vtpm") }

@@ -10,8 +10,8 @@ import (
 )
 
 func newHostCommand(a *app) *cobra.Command {
-	cmd := &cobra.Command{Use: "host", Short: "Hosts that carry vTPMs: add, list", Args: cobra.NoArgs}
-	cmd.AddCommand(newHostAddCommand(a), newHostListCommand(a))
+	cmd := &cobra.Command{Use: "host", Short: "Hosts that carry vTPMs: add, enroll, run, list, show", Args: cobra.NoArgs}
+	cmd.AddCommand(newHostAddCommand(a), newHostEnrollCommand(a), newHostRunCommand(a), newHostListCommand(a), newHostShowCommand(a))
 	return cmd
 }
 
@@ -32,7 +32,7 @@ func newHostAddCommand(a *app) *cobra.Command {
 			if err := c.call(cmd.Context(), "POST", "/v1/hosts", in, &h); err != nil {
 				return err
 			}
-			if h.Tier == "unattested" && !h.AcceptUnattested {
+			if !h.HasTPM && !h.AcceptUnattested {
 				fmt.Fprintln(a.err, a.say("note: no key goes to this host before it is attested, or accepted with --accept-unattested-host",
 					"注意：在该宿主机通过证明、或以 --accept-unattested-host 接受之前，不会向其发放密钥"))
 			}
@@ -69,7 +69,7 @@ func newHostListCommand(a *app) *cobra.Command {
 func (a *app) showHosts(hosts []api.Host) error {
 	w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
 	if !a.json {
-		fmt.Fprintln(w, "NAME\tTIER\tACCEPTED\tCREATED")
+		fmt.Fprintln(w, "NAME\tTIER\tTPM\tACCEPTED\tCREATED")
 	}
 	for _, h := range hosts {
 		if a.json {
@@ -78,7 +78,7 @@ func (a *app) showHosts(hosts []api.Host) error {
 			}
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%s\t%v\t%s\n", h.Name, h.Tier, h.AcceptUnattested || h.Tier != "unattested", h.Created)
+		fmt.Fprintf(w, "%s\t%s\t%v\t%v\t%s\n", h.Name, h.Tier, h.HasTPM, h.AcceptUnattested, h.Created)
 	}
 	return w.Flush()
 }

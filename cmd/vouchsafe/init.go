@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -21,6 +20,7 @@ import (
 	"github.com/vouchsafe/vouchsafe/internal/audit"
 	"github.com/vouchsafe/vouchsafe/internal/backup"
 	"github.com/vouchsafe/vouchsafe/internal/ca"
+	"github.com/vouchsafe/vouchsafe/internal/durable"
 	"github.com/vouchsafe/vouchsafe/internal/keyring"
 	"github.com/vouchsafe/vouchsafe/internal/seal"
 	"github.com/vouchsafe/vouchsafe/internal/secret"
@@ -111,7 +111,7 @@ func createService(ctx context.Context, dir string, o initOptions) (serviceFile,
 	if err != nil {
 		return fail(err)
 	}
-	if err := writeDurable(filepath.Join(dir, fileSealed), sealed.Marshal()); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, fileSealed), sealed.Marshal(), 0o600); err != nil {
 		return fail(err)
 	}
 	ring := keyring.NewRing(rootKey)
@@ -122,7 +122,7 @@ func createService(ctx context.Context, dir string, o initOptions) (serviceFile,
 		return fail(err)
 	}
 	file.BackupPublic = recipient.Public
-	if err := writeDurable(filepath.Join(dir, fileBackupMAC), ring.Wrap("", keyring.ID{}, backupMACLabel, recipient.MAC)); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, fileBackupMAC), ring.Wrap("", keyring.ID{}, backupMACLabel, recipient.MAC), 0o600); err != nil {
 		return fail(err)
 	}
 
@@ -171,7 +171,7 @@ func createService(ctx context.Context, dir string, o initOptions) (serviceFile,
 	if err != nil {
 		return fail(err)
 	}
-	if err := writeDurable(filepath.Join(dir, fileService), append(data, '\n')); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, fileService), append(data, '\n'), 0o600); err != nil {
 		return fail(err)
 	}
 	return file, o.recovery, nil
@@ -197,7 +197,7 @@ func createAuthorities(ctx context.Context, dir string, file serviceFile, st *st
 	if err != nil {
 		return nil, err
 	}
-	if err := writeDurable(filepath.Join(dir, fileRootCA), text); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, fileRootCA), text, 0o600); err != nil {
 		return nil, err
 	}
 	for _, p := range ca.Purposes() {
@@ -245,34 +245,3 @@ func writeCredential(ctx context.Context, office *ca.Office, file serviceFile, d
 
 // defaultTenant is where everything is that names no other tenant.
 const defaultTenant = "default"
-
-// Names inside a credential's directory.
-const (
-	credentialKey  = "key.pem"
-	credentialCert = "cert.pem"
-	credentialCA   = "ca.pem"
-)
-
-func saveCredential(dir string, key *ecdsa.PrivateKey, cert, root string) error {
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
-	defer clear(der)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	for _, f := range []struct {
-		name string
-		data []byte
-	}{
-		{credentialKey, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})},
-		{credentialCert, []byte(cert)},
-		{credentialCA, []byte(root)},
-	} {
-		if err := writeDurable(filepath.Join(dir, f.name), f.data); err != nil {
-			return err
-		}
-	}
-	return nil
-}

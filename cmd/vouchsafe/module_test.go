@@ -8,7 +8,7 @@ import (
 	"sync"
 
 	"github.com/rogpeppe/go-internal/testscript"
-	"github.com/vouchsafe/vouchsafe/internal/modvariants"
+	variants "github.com/vouchsafe/vouchsafe/internal/modvariants"
 	"github.com/vouchsafe/vouchsafe/modsig"
 )
 

@@ -17,19 +17,37 @@ import (
 	"github.com/vouchsafe/vouchsafe/internal/attest"
 )
 
+// subjectFlags say whose policy or evidence it is: a VM's, or with --host a host's.
+type subjectFlags struct {
+	clientFlags
+	host bool
+}
+
+func (f *subjectFlags) add(cmd *cobra.Command) {
+	f.clientFlags.add(cmd)
+	cmd.Flags().BoolVar(&f.host, "host", false, "NAME is a host, not a VM")
+}
+
+func (f *subjectFlags) path(name string) string {
+	if f.host {
+		return "/v1/hosts/" + url.PathEscape(name)
+	}
+	return "/v1/vms/" + url.PathEscape(name)
+}
+
 func newPolicyCommand(a *app) *cobra.Command {
-	cmd := &cobra.Command{Use: "policy", Short: "Approved boots of a VM: enroll, propose, show, withdraw", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "policy", Short: "Approved boots of VMs and hosts: enroll, propose, show, withdraw", Args: cobra.NoArgs}
 	cmd.AddCommand(newPolicyEnrollCommand(a), newPolicyProposeCommand(a), newPolicyShowCommand(a), newPolicyWithdrawCommand(a))
 	return cmd
 }
 
 func newPolicyEnrollCommand(a *app) *cobra.Command {
-	var f clientFlags
+	var f subjectFlags
 	var note string
 	cmd := &cobra.Command{
-		Use:   "enroll VM",
-		Short: "Approve the boot that a VM last showed: a golden boot",
-		Long: `Approve the boot that a VM last showed. Its agent must have attested within the last hour and been
+		Use:   "enroll NAME",
+		Short: "Approve the boot that a VM or host last showed: a golden boot",
+		Long: `Approve the boot that a VM, or with --host a host, last showed. Its agent must have attested within the last hour and been
 refused with REFERENCE_MISSING or BOOT_DIFFERS: everything else about the evidence held. From
 now on the service admits this boot, and the VM's TPM takes it for an approved one. Read the
 warnings: they say what this boot does not measure.`,
@@ -40,7 +58,7 @@ warnings: they say what this boot does not measure.`,
 				return err
 			}
 			var p api.Policy
-			if err := c.call(cmd.Context(), "POST", "/v1/vms/"+url.PathEscape(args[0])+"/policy/enroll", api.EnrollPolicy{Note: note}, &p); err != nil {
+			if err := c.call(cmd.Context(), "POST", f.path(args[0])+"/policy/enroll", api.EnrollPolicy{Note: note}, &p); err != nil {
 				return err
 			}
 			return a.showPolicy(p)
@@ -52,12 +70,12 @@ warnings: they say what this boot does not measure.`,
 }
 
 func newPolicyProposeCommand(a *app) *cobra.Command {
-	var f clientFlags
+	var f subjectFlags
 	var in api.ProposePolicy
 	var kernel, initrd, memory string
 	var b eventlog.Boot
 	cmd := &cobra.Command{
-		Use:   "propose VM --kernel FILE [--initrd FILE] --cmdline TEXT --memory SIZE [--approve]",
+		Use:   "propose NAME --kernel FILE [--initrd FILE] --cmdline TEXT --memory SIZE [--approve]",
 		Short: "Compute the next boot's values before the reboot, and approve them",
 		Long: `Compute what another kernel, initrd and command line will measure (QEMU -kernel under OVMF), out of
 the newest approved boot. Without --approve it only says what would change. The sets before it
@@ -89,7 +107,7 @@ stay good until they are withdrawn.`,
 			}
 			in.Kernel, in.CommandLine, in.Initrd = measured(m.Kernel), measured(m.CommandLine), measured(m.Initrd)
 			var p api.Policy
-			if err := c.call(cmd.Context(), "POST", "/v1/vms/"+url.PathEscape(args[0])+"/policy/propose", in, &p); err != nil {
+			if err := c.call(cmd.Context(), "POST", f.path(args[0])+"/policy/propose", in, &p); err != nil {
 				return err
 			}
 			if !p.Approved {
@@ -118,9 +136,9 @@ func measured(ds []eventlog.Digest) []api.MeasuredDigest {
 }
 
 func newPolicyShowCommand(a *app) *cobra.Command {
-	var f clientFlags
+	var f subjectFlags
 	cmd := &cobra.Command{
-		Use:   "show VM",
+		Use:   "show NAME",
 		Short: "Show a VM's approved boots",
 		Args:  exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -129,7 +147,7 @@ func newPolicyShowCommand(a *app) *cobra.Command {
 				return err
 			}
 			var ps []api.Policy
-			if err := c.call(cmd.Context(), "GET", "/v1/vms/"+url.PathEscape(args[0])+"/policy", nil, &ps); err != nil {
+			if err := c.call(cmd.Context(), "GET", f.path(args[0])+"/policy", nil, &ps); err != nil {
 				return err
 			}
 			if len(ps) == 0 {
@@ -148,9 +166,9 @@ func newPolicyShowCommand(a *app) *cobra.Command {
 }
 
 func newPolicyWithdrawCommand(a *app) *cobra.Command {
-	var f clientFlags
+	var f subjectFlags
 	cmd := &cobra.Command{
-		Use:   "withdraw VM VERSION",
+		Use:   "withdraw NAME VERSION",
 		Short: "Withdraw one approved boot: the service no longer admits it",
 		Args:  exactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -162,7 +180,7 @@ func newPolicyWithdrawCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := c.call(cmd.Context(), "DELETE", fmt.Sprintf("/v1/vms/%s/policy/%d", url.PathEscape(args[0]), version), nil, nil); err != nil {
+			if err := c.call(cmd.Context(), "DELETE", fmt.Sprintf("%s/policy/%d", f.path(args[0]), version), nil, nil); err != nil {
 				return err
 			}
 			fmt.Fprintf(a.err, a.say("version %d of the policy of %s is withdrawn\n", "策略版本 %d（%s）已撤回\n"), version, args[0])
@@ -222,9 +240,9 @@ func newAttestCommand(a *app) *cobra.Command {
 }
 
 func newAttestShowCommand(a *app) *cobra.Command {
-	var f clientFlags
+	var f subjectFlags
 	cmd := &cobra.Command{
-		Use:   "show VM",
+		Use:   "show NAME",
 		Short: "Show how a VM's evidence was last appraised, and why",
 		Long: `Show how a VM's evidence was last appraised. The exit code is 0 when it was
 affirming, 3 when there were warnings or it was refused.`,
@@ -235,7 +253,7 @@ affirming, 3 when there were warnings or it was refused.`,
 				return err
 			}
 			var at api.Attestation
-			if err := c.call(cmd.Context(), "GET", "/v1/vms/"+url.PathEscape(args[0])+"/attestation", nil, &at); err != nil {
+			if err := c.call(cmd.Context(), "GET", f.path(args[0])+"/attestation", nil, &at); err != nil {
 				return withHint(err, "%s", a.say("in the guest: vouchsafe-agent attest", "在虚拟机内：vouchsafe-agent attest"))
 			}
 			if a.json {
@@ -266,7 +284,7 @@ func (a *app) showAttestation(at api.Attestation) error {
 	}
 	r := ear.Submods["vtpm"].Detail
 	w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(w, "vm\t%s\nat\t%s\nstatus\t%s\ntier\t%s\n", r.Subject, at.At, at.Status, r.Tier)
+	fmt.Fprintf(w, "of\t%s\nat\t%s\nstatus\t%s\ntier\t%s\n", r.Subject, at.At, at.Status, r.Tier)
 	if q := r.Quoted; q != nil {
 		fmt.Fprintf(w, "quoted\t%s %v, reset %d, restart %d\n", q.Bank, q.PCRs, q.ResetCount, q.RestartCount)
 	}

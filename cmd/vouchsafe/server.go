@@ -18,8 +18,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vouchsafe/vouchsafe/internal/api"
+	"github.com/vouchsafe/vouchsafe/internal/attester"
 	"github.com/vouchsafe/vouchsafe/internal/audit"
 	"github.com/vouchsafe/vouchsafe/internal/ca"
+	"github.com/vouchsafe/vouchsafe/internal/durable"
 	"github.com/vouchsafe/vouchsafe/internal/enroll"
 )
 
@@ -27,6 +29,8 @@ type serverOptions struct {
 	serviceOptions
 	listen string
 	names  []string
+	// carry runs beside the server, once it listens; nil: nothing does.
+	carry func(ctx context.Context, s *service, url string) error
 }
 
 func (o *serverOptions) flags(cmd *cobra.Command) {
@@ -59,10 +63,19 @@ func newUpCommand(a *app) *cobra.Command {
 	var state string
 	var o serverOptions
 	var first initOptions
+	var h hostOptions
+	var accept bool
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Run everything on this machine; the first time, create it",
-		Args:  exactArgs(0),
+		Long: `Run the control plane and carry vTPMs, in one process on this machine. Then:
+
+  vouchsafe vm create web1
+
+and QEMU connects to web1.sock below sockets in the state directory. Keys go to this machine only
+after it proved itself by its TPM (vouchsafe host enroll localhost --approve), or with
+--accept-unattested-host, which says that its word will do.`,
+		Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			dir, err := stateDir(state)
 			if err != nil {
@@ -75,11 +88,17 @@ func newUpCommand(a *app) *cobra.Command {
 				}
 				fmt.Fprintf(a.err, a.say("created service %s in %s\nrecovery key: %s (take it off this machine)\n", "已创建服务 %s 于 %s\n恢复密钥：%s（请移出本机）\n"), file.ID, dir, recovery)
 			}
+			o.acceptLocal = accept
+			o.carry = func(ctx context.Context, s *service, url string) error {
+				return runHost(ctx, a, dir, h, s.asHost(url, o.localHost))
+			}
 			return serve(cmd.Context(), a, dir, o)
 		},
 	}
 	stateFlag(cmd, &state)
 	o.flags(cmd)
+	h.flags(cmd)
+	cmd.Flags().BoolVar(&accept, "accept-unattested-host", false, "let keys go to this machine although it proved nothing: everything then rests on its word")
 	cmd.Flags().StringVar(&first.trustDomain, "trust-domain", "vouchsafe.internal", "when it is created: trust domain of the names in certificates")
 	cmd.Flags().StringVar(&first.operator, "operator", "admin", "when it is created: name of the first operator")
 	cmd.Flags().StringVar(&o.localHost, "host", "localhost", "name of this machine as a host of vTPMs")
@@ -94,7 +113,7 @@ func serve(ctx context.Context, a *app, dir string, o serverOptions) (err error)
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
 	if o.localHost != "" {
-		if err := s.knowHost(ctx, o.localHost); err != nil {
+		if err := s.knowHost(ctx, o.localHost, o.acceptLocal); err != nil {
 			return err
 		}
 	}
@@ -119,18 +138,31 @@ func serve(ctx context.Context, a *app, dir string, o serverOptions) (err error)
 	}
 	url := "https://" + l.Addr().String()
 	urlFile := filepath.Join(dir, fileURL)
-	if err := writeDurable(urlFile, []byte(url+"\n")); err != nil {
+	if err := durable.WriteFile(urlFile, []byte(url+"\n"), 0o600); err != nil {
 		return errors.Join(err, l.Close())
 	}
 	defer os.Remove(urlFile)
 	fmt.Fprintf(a.err, a.say("service %s listens on %s\n", "服务 %s 监听于 %s\n"), s.file.ID, url)
-	failed := make(chan error, 1)
+	failed := make(chan error, 2)
 	go func() { failed <- srv.ServeTLS(l, "", "") }()
+	carrying, stopCarrying := context.WithCancel(ctx)
+	defer stopCarrying()
+	carried := make(chan struct{})
+	go func() {
+		defer close(carried)
+		if o.carry != nil {
+			if err := o.carry(carrying, s, url); err != nil {
+				failed <- fmt.Errorf("carrying vTPMs: %w", err)
+			}
+		}
+	}()
 	tidy := time.NewTicker(time.Hour)
 	defer tidy.Stop()
 	for running := true; running; {
 		select {
 		case err := <-failed:
+			stopCarrying()
+			<-carried
 			return err
 		case <-tidy.C:
 			if err := s.store.Forget(ctx); err != nil {
@@ -140,23 +172,29 @@ func serve(ctx context.Context, a *app, dir string, o serverOptions) (err error)
 			running = false
 		}
 	}
+	<-carried // it gives its leases back, to this server
 	// A signal is how a server is told to stop: no failure.
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	return srv.Shutdown(grace)
 }
 
-// knowHost makes this machine known as a host, the first time. It proved nothing.
-func (s *service) knowHost(ctx context.Context, name string) error {
-	if _, err := s.store.Host(ctx, defaultTenant, name); !errors.Is(err, enroll.ErrNotFound) {
+// knowHost makes this machine known as a host, the first time. It proved nothing;
+// that this is accepted is recorded when it is said, and stays until it has a TPM.
+func (s *service) knowHost(ctx context.Context, name string, accept bool) error {
+	h, err := s.store.Host(ctx, defaultTenant, name)
+	switch {
+	case errors.Is(err, enroll.ErrNotFound):
+		if err := ca.CheckWord(name); err != nil {
+			return usageError{err}
+		}
+		h = enroll.Host{Tenant: defaultTenant, Name: name, Created: s.now()}
+		rand.Read(h.ID[:])
+	case err != nil, !accept || h.AcceptedUnattested:
 		return err
 	}
-	if err := ca.CheckWord(name); err != nil {
-		return usageError{err}
-	}
-	h := enroll.Host{Tenant: defaultTenant, Name: name, Created: s.now()}
-	rand.Read(h.ID[:])
-	intent, err := s.audit.Begin(ctx, audit.Event{Tenant: defaultTenant, Actor: "service", Action: "host.saved", Object: name, Detail: map[string]string{"accept-unattested": "false"}})
+	h.AcceptedUnattested = accept
+	intent, err := s.audit.Begin(ctx, audit.Event{Tenant: defaultTenant, Actor: "service", Action: "host.saved", Object: name, Detail: map[string]string{"accept-unattested": fmt.Sprint(accept)}})
 	if err != nil {
 		return err
 	}
@@ -166,6 +204,20 @@ func (s *service) knowHost(ctx context.Context, name string) error {
 	}
 	_, err = intent.Done(ctx, nil)
 	return err
+}
+
+// asHost is this process speaking to itself as a host, over TLS like any other;
+// the credential's key lives in memory.
+func (s *service) asHost(url, name string) func(context.Context) (attester.Service, error) {
+	cert := &renewed{office: s.office, profile: ca.AgentProfile, tenant: defaultTenant, now: s.now,
+		name: ca.Name{TrustDomain: s.file.TrustDomain, Tenant: defaultTenant, Kind: ca.KindAgent, Name: name}}
+	return func(ctx context.Context) (attester.Service, error) {
+		c, err := cert.get(ctx)
+		if err != nil {
+			return attester.Service{}, err
+		}
+		return attester.Service{URL: url, Root: s.root, Client: *c}, nil
+	}
 }
 
 // tlsCertificate is for every name by which this server may be reached.

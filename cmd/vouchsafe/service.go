@@ -50,6 +50,7 @@ type service struct {
 // serviceOptions are what a run of the service can choose.
 type serviceOptions struct {
 	localHost      string // the host this control plane runs on, if it carries vTPMs itself
+	acceptLocal    bool   // it may have keys although it proved nothing
 	pushCheckpoint string // a file that gets audit checkpoints, best on another machine
 }
 
@@ -213,6 +214,7 @@ func (s *service) handler() api.Backend {
 type renewed struct {
 	office  *ca.Office
 	profile ca.Profile
+	tenant  string // "": the service itself
 	name    ca.Name
 	dns     []string
 	ips     []net.IP
@@ -237,7 +239,7 @@ func (r *renewed) get(ctx context.Context) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	cert, err := r.office.Issue(ctx, r.profile, ca.Request{PublicKey: key.Public(), Name: &r.name, DNSNames: r.dns, IPs: r.ips})
+	cert, err := r.office.Issue(ctx, r.profile, ca.Request{Tenant: r.tenant, PublicKey: key.Public(), Name: &r.name, DNSNames: r.dns, IPs: r.ips})
 	if err != nil {
 		if r.cert != nil && now.Before(r.cert.Leaf.NotAfter) {
 			return r.cert, nil // the old one is still good: a full disk must not end TLS

@@ -1,21 +1,24 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
 	"net/url"
 	"os"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vouchsafe/vouchsafe/internal/api"
+	"github.com/vouchsafe/vouchsafe/internal/enroll"
 )
 
 func newVMCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{Use: "vm", Short: "VMs: create, list, show, revoke", Args: cobra.NoArgs}
-	cmd.AddCommand(newVMCreateCommand(a), newVMListCommand(a), newVMShowCommand(a), newVMRevokeCommand(a))
+	cmd.AddCommand(newVMCreateCommand(a), newVMListCommand(a), newVMShowCommand(a), newVMRevokeCommand(a), newVMDropOrderCommand(a))
 	return cmd
 }
 
@@ -23,23 +26,28 @@ func newVMCreateCommand(a *app) *cobra.Command {
 	var f clientFlags
 	var in api.NewVM
 	var ek, key string
+	var wait time.Duration
 	cmd := &cobra.Command{
-		Use:   "create NAME --host HOST --ek-public FILE",
-		Short: "Make a VM known by the endorsement key of its vTPM",
-		Args:  exactArgs(1),
+		Use:   "create NAME [--host HOST]",
+		Short: "Make a VM: its host makes the vTPM",
+		Long: `Make a VM. Its host, where "vouchsafe host run" or "vouchsafe up" runs, makes the vTPM; this command
+waits for that. With --ek-public the vTPM is there already, and the VM is known by its endorsement key.`,
+		Example: `  vouchsafe vm create web1
+  vouchsafe vm create web2 --host rack1-7 --disk root --disk data`,
+		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := f.open()
 			if err != nil {
 				return err
 			}
-			if ek == "" {
-				return usageError{fmt.Errorf("--ek-public is missing: the vTPM's endorsement key, PUBLIC KEY in PEM")}
+			in.Name = args[0]
+			if ek != "" {
+				pem, err := os.ReadFile(ek)
+				if err != nil {
+					return err
+				}
+				in.EKPublic = string(pem)
 			}
-			pem, err := os.ReadFile(ek)
-			if err != nil {
-				return err
-			}
-			in.Name, in.EKPublic = args[0], string(pem)
 			if key == "" { // so that our own retries do it once
 				b := make([]byte, 16)
 				rand.Read(b)
@@ -49,6 +57,11 @@ func newVMCreateCommand(a *app) *cobra.Command {
 			if err := c.callOnce(cmd.Context(), "POST", "/v1/vms", key, in, &vm); err != nil {
 				return err
 			}
+			if vm.State == string(enroll.StateOrdered) && wait > 0 {
+				if vm, err = a.awaitBirth(cmd.Context(), c, vm, wait); err != nil {
+					return err
+				}
+			}
 			return a.showVM(vm)
 		},
 	}
@@ -57,7 +70,52 @@ func newVMCreateCommand(a *app) *cobra.Command {
 	cmd.Flags().StringVar(&ek, "ek-public", "", "file with the vTPM's endorsement key, PUBLIC KEY in PEM")
 	cmd.Flags().BoolVar(&in.Endorse, "endorse", false, "issue an endorsement certificate: the vTPM is one of vouchsafe's own (vouchsafe ca show SERIAL prints it)")
 	cmd.Flags().StringSliceVar(&in.Disks, "disk", nil, "name of a disk that gets a key; may be repeated (default root)")
+	cmd.Flags().DurationVar(&wait, "wait", time.Minute, "how long to wait until its host has made the vTPM; 0: not at all")
 	cmd.Flags().StringVar(&key, "idempotency-key", "", "the same key twice makes one VM")
+	return cmd
+}
+
+// awaitBirth waits until the host has made the vTPM.
+func (a *app) awaitBirth(ctx context.Context, c *apiClient, vm api.VM, most time.Duration) (api.VM, error) {
+	fmt.Fprintf(a.err, a.say("waiting until host %s has made the vTPM of %s …\n", "等待宿主机 %s 制造 %s 的 vTPM……\n"), vm.Host, vm.Name)
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	for {
+		select {
+		case <-ctx.Done():
+			if context.Cause(ctx) == context.DeadlineExceeded {
+				return vm, withHint(fmt.Errorf("host %s has not made the vTPM of %s within %v; the order stands", vm.Host, vm.Name, most),
+					"is vouchsafe host run (or up) running there? Otherwise: vouchsafe vm drop-order %s", vm.Name)
+			}
+			return vm, ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+		}
+		if err := c.call(ctx, "GET", "/v1/vms/"+url.PathEscape(vm.Name), nil, &vm); err != nil && ctx.Err() == nil {
+			return vm, err
+		}
+		if vm.State != string(enroll.StateOrdered) {
+			fmt.Fprintf(a.err, a.say("on %s, give QEMU: -chardev socket,id=tpm,path=SOCKETS/%s.sock -tpmdev emulator,id=tpm0,chardev=tpm -device tpm-crb,tpmdev=tpm0\n",
+				"在 %s 上为 QEMU 加参数：-chardev socket,id=tpm,path=SOCKETS/%s.sock -tpmdev emulator,id=tpm0,chardev=tpm -device tpm-crb,tpmdev=tpm0\n"), vm.Host, vm.Name)
+			return vm, nil
+		}
+	}
+}
+
+func newVMDropOrderCommand(a *app) *cobra.Command {
+	var f clientFlags
+	cmd := &cobra.Command{
+		Use:   "drop-order NAME",
+		Short: "Drop the order of a VM whose vTPM its host has not made",
+		Args:  exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := f.open()
+			if err != nil {
+				return err
+			}
+			return c.call(cmd.Context(), "DELETE", "/v1/vms/"+url.PathEscape(args[0])+"/order", nil, nil)
+		},
+	}
+	f.add(cmd)
 	return cmd
 }
 

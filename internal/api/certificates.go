@@ -42,6 +42,11 @@ type NewCredential struct {
 	CSR  string `json:"csr" maxLength:"8192" doc:"CERTIFICATE REQUEST in PEM; only its key is used, and that it is yours"`
 }
 
+// RenewCredential asks for a new certificate of the caller's own kind and name.
+type RenewCredential struct {
+	CSR string `json:"csr" maxLength:"8192" doc:"CERTIFICATE REQUEST in PEM; only its key is used, and that it is yours"`
+}
+
 // Credential is a client certificate with its chain.
 type Credential struct {
 	PEM    string `json:"pem" doc:"the certificate, then its intermediate"`
@@ -115,7 +120,12 @@ func (s *server) certificates() {
 		c, _, err := s.Store.Certificate(ctx, in.Serial)
 		return answer(certificateOut(c)), err
 	})
-	operation(s, "POST", "/v1/credentials", "make-credential", "Issue a client certificate for the API", operators, s.credential)
+	operation(s, "POST", "/v1/credentials", "make-credential", "Issue a client certificate for the API", operators, func(ctx context.Context, in *body[NewCredential]) (*body[Credential], error) {
+		return s.credential(ctx, in.Body)
+	})
+	operation(s, "POST", "/v1/credentials/renew", "renew-credential", "Issue the caller's client certificate anew, before it ends", hosts, func(ctx context.Context, in *body[RenewCredential]) (*body[Credential], error) {
+		return s.credential(ctx, NewCredential{Kind: caller(ctx).Kind, Name: caller(ctx).Name, CSR: in.Body.CSR})
+	})
 	type purpose struct {
 		Purpose string `path:"purpose" enum:"vtpm-ek,vm-identity,service-tls,operator,residence"`
 	}
@@ -125,15 +135,15 @@ func (s *server) certificates() {
 	})
 }
 
-func (s *server) credential(ctx context.Context, in *body[NewCredential]) (*body[Credential], error) {
+func (s *server) credential(ctx context.Context, in NewCredential) (*body[Credential], error) {
 	profile := ca.OperatorProfile
-	switch in.Body.Kind {
+	switch in.Kind {
 	case ca.KindAgent:
 		profile = ca.AgentProfile
 	case ca.KindGuest:
 		profile = ca.GuestProfile
 	}
-	block, rest := pem.Decode([]byte(in.Body.CSR))
+	block, rest := pem.Decode([]byte(in.CSR))
 	if block == nil || block.Type != "CERTIFICATE REQUEST" || len(rest) > 0 {
 		return nil, errors.New("csr is not one CERTIFICATE REQUEST in PEM")
 	}
@@ -145,7 +155,7 @@ func (s *server) credential(ctx context.Context, in *body[NewCredential]) (*body
 		return nil, fmt.Errorf("reading csr: %w", err)
 	}
 	who := caller(ctx)
-	name := ca.Name{TrustDomain: s.TrustDomain, Tenant: who.Tenant, Kind: in.Body.Kind, Name: in.Body.Name}
+	name := ca.Name{TrustDomain: s.TrustDomain, Tenant: who.Tenant, Kind: in.Kind, Name: in.Name}
 	intent, err := s.Audit.Begin(ctx, audit.Event{Tenant: who.Tenant, Actor: who.String(), Action: "credential.issued", Object: name.String()})
 	if err != nil {
 		return nil, err

@@ -221,10 +221,16 @@ func TestCounters(t *testing.T) {
 	_, err = h.Renew(t.Context(), "default", "web1", g.Lease.ID, nil)
 	h.wants("renew", err, "")
 	admit() // it says nothing new
+	_, err = h.Renew(t.Context(), "default", "web1", g.Lease.ID, &hosting.Counters{Reset: 6, Ever: 9})
+	h.wants("renew", err, "")
 	g, err = h.lend("h1", 1)
 	h.wants("lease", err, "")
 	h.wants("confirm", h.Confirm(t.Context(), "default", "web1", g.Lease.ID, 2), "")
 	admit() // of another lease
+	_, err = h.Renew(t.Context(), "default", "web1", g.Lease.ID, &hosting.Counters{Reset: 6, Ever: 8})
+	h.wants("state of a snapshot", err, "STATE_ROLLED_BACK")
+	_, err = h.Renew(t.Context(), "default", "web1", g.Lease.ID, &hosting.Counters{Reset: 0, Ever: 9})
+	h.wants("after TPM2_Clear", err, "")
 	h.wants("return", h.Return(t.Context(), "default", "web1", g.Lease.ID), "")
 	_, err = h.Admit(t.Context(), enroll.Evidence{Tenant: "default", VM: "web1", Nonce: h.Nonce("default", "web1", enroll.PurposeAdmit)})
 	h.wants("without a lease", err, "LEASE_EXPIRED")

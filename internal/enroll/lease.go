@@ -162,10 +162,15 @@ func (e *Enroller) Renew(ctx context.Context, tenant, vm string, lease keyring.I
 	if err != nil {
 		return Granted{}, fmt.Errorf("renewing the lease of %s: %w", vm, err)
 	}
-	e.powers.keep(tenant, vm, lease, c)
 	err = e.Records.UpdateVM(ctx, tenant, vm, func(st *Standing) error {
 		if err := hold(*st, lease, e.alive.holds(*st)); err != nil {
 			return err
+		}
+		// State of an old snapshot, loaded past the file: the host counts fewer resets.
+		if c != nil && c.Ever < st.VM.Resets {
+			return Refusal{"STATE_ROLLED_BACK", fmt.Sprintf("the vTPM was reset %d times, the record says %d: its state was set back", c.Ever, st.VM.Resets)}
+		} else if c != nil {
+			st.VM.Resets = c.Ever
 		}
 		st.Lease.Expires = e.Clock.Wall().Add(LeaseTime)
 		e.alive.begin(lease)
@@ -175,6 +180,7 @@ func (e *Enroller) Renew(ctx context.Context, tenant, vm string, lease keyring.I
 	if err != nil {
 		return Granted{}, fmt.Errorf("renewing the lease of %s: %w", vm, err)
 	}
+	e.powers.keep(tenant, vm, lease, c)
 	at := house{host, tier, st}
 	g := Granted{Lease: *s.Lease, For: LeaseTime, Findings: e.findings(at)}
 	g.Residence, err = e.residence(ctx, s, at)

@@ -46,9 +46,11 @@ type VM struct {
 	// confirmed; an older file is a roll-back. Pending is one that was handed
 	// out and not yet confirmed, or 0.
 	Generation, Pending int64
-	Created             time.Time
-	Revoked             time.Time
-	Reason              string
+	// Resets are the TPM Resets that the vTPM ever had, as its host counted them.
+	Resets  int64
+	Created time.Time
+	Revoked time.Time
+	Reason  string
 }
 
 // Disk is the server's part of a disk key.

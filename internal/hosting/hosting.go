@@ -109,6 +109,7 @@ type RenewLease struct {
 
 // Counters are TPM Resets and TPM Restarts (Part 1, 10.2.4).
 type Counters struct {
-	Reset   uint32 `json:"reset"`
-	Restart uint32 `json:"restart"`
+	Reset   uint32 `json:"reset" doc:"as attestations show it"`
+	Restart uint32 `json:"restart" doc:"as attestations show it"`
+	Ever    int64  `json:"ever" minimum:"0" doc:"all TPM Resets; TPM2_Clear does not set it to zero, so it goes back with old state alone"`
 }

@@ -20,12 +20,12 @@ var (
 	_ enroll.Orders  = (*Store)(nil)
 )
 
-const vmColumns = `tenant, name, id, host, state, ek_public, ek_serial, state_secret, generation, pending, created, revoked, reason`
+const vmColumns = `tenant, name, id, host, state, ek_public, ek_serial, state_secret, generation, pending, resets, created, revoked, reason`
 
 func scanVM(r scanner) (v enroll.VM, err error) {
 	var id string
 	var created, revoked int64
-	if err = r.Scan(&v.Tenant, &v.Name, &id, &v.Host, &v.State, &v.EKPublic, &v.EKSerial, &v.StateSecret, &v.Generation, &v.Pending, &created, &revoked, &v.Reason); err != nil {
+	if err = r.Scan(&v.Tenant, &v.Name, &id, &v.Host, &v.State, &v.EKPublic, &v.EKSerial, &v.StateSecret, &v.Generation, &v.Pending, &v.Resets, &created, &revoked, &v.Reason); err != nil {
 		return v, err
 	}
 	v.Created, v.Revoked = fromMillis(created), fromMillis(revoked)
@@ -45,8 +45,8 @@ func (s *Store) Birth(ctx context.Context, v enroll.VM, disks []enroll.Disk, onc
 		} else if err != ErrNotFound {
 			return err
 		}
-		if _, err := t.exec(`INSERT INTO vm (`+vmColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
-			v.Tenant, v.Name, v.ID.String(), v.Host, string(v.State), notNil(v.EKPublic), v.EKSerial, notNil(v.StateSecret), v.Generation, v.Pending, millis(v.Created), millis(v.Revoked), v.Reason); err != nil {
+		if _, err := t.exec(`INSERT INTO vm (`+vmColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
+			v.Tenant, v.Name, v.ID.String(), v.Host, string(v.State), notNil(v.EKPublic), v.EKSerial, notNil(v.StateSecret), v.Generation, v.Pending, v.Resets, millis(v.Created), millis(v.Revoked), v.Reason); err != nil {
 			return err
 		}
 		for _, d := range disks {
@@ -136,8 +136,8 @@ func (s *Store) UpdateVM(ctx context.Context, tenant, name string, change func(*
 		if n.Tenant != v.Tenant || n.Name != v.Name || n.ID != v.ID || !bytes.Equal(n.EKPublic, v.EKPublic) {
 			return fmt.Errorf("internal error: %s changed who it is", v.Name)
 		}
-		if _, err := t.exec(`UPDATE vm SET host = $3, state = $4, ek_serial = $5, generation = $6, pending = $7, revoked = $8, reason = $9 WHERE tenant = $1 AND name = $2`,
-			tenant, name, n.Host, string(n.State), n.EKSerial, n.Generation, n.Pending, millis(n.Revoked), n.Reason); err != nil {
+		if _, err := t.exec(`UPDATE vm SET host = $3, state = $4, ek_serial = $5, generation = $6, pending = $7, revoked = $8, reason = $9, resets = $10 WHERE tenant = $1 AND name = $2`,
+			tenant, name, n.Host, string(n.State), n.EKSerial, n.Generation, n.Pending, millis(n.Revoked), n.Reason, n.Resets); err != nil {
 			return err
 		}
 		if st.Lease == nil {

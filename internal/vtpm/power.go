@@ -25,6 +25,7 @@ type machine interface {
 	HashEnd()
 	Established() bool
 	ResetEstablished(locality uint8) bool
+	Counters() (reset, restart uint32, ever uint64)
 	Cancel()
 }
 
@@ -351,6 +352,19 @@ func (i *Instance) hash(step func(machine)) {
 		i.quiet.Store(false)
 		step(*t)
 	}
+}
+
+// Counters are the TPM Resets and TPM Restarts as attestations show them, and
+// all TPM Resets ever; on is false while the TPM has no power.
+func (i *Instance) Counters() (reset, restart uint32, ever uint64, on bool) {
+	i.power.RLock()
+	defer i.power.RUnlock()
+	t := i.tpm.Load()
+	if t == nil {
+		return 0, 0, 0, false
+	}
+	reset, restart, ever = (*t).Counters()
+	return reset, restart, ever, true
 }
 
 // property asks the engine for one TPM_PT value; ok is false while it is off.

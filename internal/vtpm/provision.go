@@ -50,20 +50,35 @@ type Provisioning struct {
 
 // Provision powers the TPM on, does all that p asks for, and powers it off. A
 // TPM that is on is refused: somebody is using it.
-func (i *Instance) Provision(p Provisioning) ([]EK, error) {
-	if i.Running() {
-		return nil, errors.New("provisioning the TPM: it is in use")
-	}
-	if err := i.PowerOn(swtpm.Peer{}, false); err != nil {
-		return nil, err
-	}
-	defer i.PowerOff()
-	c := client.New(client.Direct(func(command []byte) []byte { return i.Execute(0, command, nil) }))
-	eks, err := provision(c, p)
+func (i *Instance) Provision(p Provisioning) (eks []EK, err error) {
+	err = i.Use(func(c *client.Client) error {
+		eks, err = provision(c, p)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("provisioning the TPM: %w", err)
 	}
 	return eks, nil
+}
+
+// Use powers the TPM on, starts it, has do work with it, shuts it down and
+// powers it off. A TPM that is on is refused: somebody is using it.
+func (i *Instance) Use(do func(*client.Client) error) error {
+	if i.Running() {
+		return errors.New("it is in use")
+	}
+	if err := i.PowerOn(swtpm.Peer{}, false); err != nil {
+		return err
+	}
+	defer i.PowerOff()
+	c := client.New(client.Direct(func(command []byte) []byte { return i.Execute(0, command, nil) }))
+	if err := c.Startup(tpm2.SUClear); err != nil {
+		return err
+	}
+	if err := do(c); err != nil {
+		return err
+	}
+	return c.Execute(&tpm2.Shutdown{ShutdownType: tpm2.SUClear}, nil)
 }
 
 // The hierarchies of a new TPM have empty passwords.
@@ -72,9 +87,6 @@ func platform() client.Entity    { return client.Hierarchy(tpm2.RHPlatform, nil)
 func endorsement() client.Entity { return client.Hierarchy(tpm2.RHEndorsement, nil) }
 
 func provision(c *client.Client, p Provisioning) ([]EK, error) {
-	if err := c.Startup(tpm2.SUClear); err != nil {
-		return nil, err
-	}
 	var eks []EK
 	if p.EKs || p.Certify != nil || p.CertifyPlatform != nil {
 		for _, k := range endorsementKeys {
@@ -102,7 +114,7 @@ func provision(c *client.Client, p Provisioning) ([]EK, error) {
 			return nil, fmt.Errorf("activating PCR banks: %w", err)
 		}
 	}
-	return eks, c.Execute(&tpm2.Shutdown{ShutdownType: tpm2.SUClear}, nil)
+	return eks, nil
 }
 
 func makeEK(c *client.Client, ek *EK, template tpm2.TPMTPublic, p Provisioning) error {

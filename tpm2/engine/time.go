@@ -60,6 +60,15 @@ func (t *TPM) clockInfo() tpm2.TPMSClockInfo {
 	}
 }
 
+// Counters are the TPM Resets and TPM Restarts as attestations show them (Part 1,
+// 10.2.4), and all TPM Resets ever: TPM2_Clear sets the first two to zero, nothing
+// the last. They are for whoever runs the device.
+func (t *TPM) Counters() (reset, restart uint32, ever uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.nv.resetCount, t.nv.restartCount, t.nv.totalResetCount
+}
+
 func (t *TPM) timeInfo() tpm2.TPMSTimeInfo {
 	return tpm2.TPMSTimeInfo{Time: t.time(), ClockInfo: t.clockInfo()}
 }

@@ -1,6 +1,9 @@
 -- What a host is worth is a matter of the moment, not of the record.
 ALTER TABLE host DROP COLUMN tier;
 
+-- TPM Resets that the vTPM ever had, as its host counted them: fewer means old state.
+ALTER TABLE vm ADD COLUMN resets INTEGER NOT NULL DEFAULT 0;
+
 -- VMs whose vTPM their host has yet to make.
 CREATE TABLE vm_order (
   tenant  TEXT    NOT NULL,

@@ -1,0 +1,332 @@
+// Package host is the hypervisor's side: it carries vTPMs. It makes those that
+// the service orders of it, runs each under a lease while something like QEMU is
+// connected, and proves this machine by its own TPM: one quote for all vTPMs.
+//
+// It decides nothing about trust. What it does is to obey: a vTPM whose lease
+// ran out, was taken away or belongs to a revoked VM stops, whatever its guest
+// is doing, because another host may be running it by then.
+//
+// Begin with [Host.Run]; state.go is a vTPM's directory, carry.go its life under
+// leases, prove.go this machine's evidence. docs/formats/lease.md has the order
+// of things, and what each crash leaves behind.
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vouchsafe/vouchsafe/internal/attester"
+	"github.com/vouchsafe/vouchsafe/internal/hosting"
+	"github.com/vouchsafe/vouchsafe/tpm2/client"
+)
+
+const (
+	// poll is how often the service is asked for work: how long a new VM waits.
+	poll = time.Second
+	// watch is how often leases are looked at that may have run out.
+	watch = time.Second
+	// pause is between two tries of what failed.
+	pause = 5 * time.Second
+	// renewals: a lease is renewed when a third of its time is over, so that two
+	// more tries are left.
+	renewals = 3
+)
+
+// Config is what a host works with.
+type Config struct {
+	// Service is whom to speak to, and as whom: the client certificate is of kind
+	// agent, with this host's name. It is asked anew for each connection, since the
+	// certificate is renewed from time to time.
+	Service func(context.Context) (attester.Service, error)
+	// Dir has a directory for each vTPM, and Sockets a socket, NAME.sock.
+	Dir, Sockets string
+	// SocketGroup may use the sockets, besides their owner; -1: nobody.
+	SocketGroup int
+	// TPM is this machine's own; nil: it proves nothing about itself.
+	TPM *client.Client
+	// EventLog reads this machine's measured-boot log; with a TPM it is needed.
+	EventLog func() ([]byte, error)
+	Log      *slog.Logger
+}
+
+// Host carries vTPMs. Make it with New, and call Run once.
+type Host struct {
+	Config
+	Tenant, Name string
+
+	line line
+	kick chan struct{} // asks for a round before its time
+
+	proving sync.Mutex // one quote at a time; guards proved
+	proved  proved
+
+	mu      sync.Mutex
+	carried map[string]*carrier // by VM
+	said    map[string]string   // the last complaint about each thing, so that it is said once
+}
+
+// New makes a host; who it is, is in its client certificate.
+func New(ctx context.Context, c Config) (*Host, error) {
+	s, err := c.Service(ctx)
+	if err != nil {
+		return nil, err
+	}
+	self, err := s.Self()
+	if err != nil {
+		return nil, err
+	}
+	if self.Kind != "agent" {
+		return nil, fmt.Errorf("the client certificate is of kind %q; a host needs agent", self.Kind)
+	}
+	return &Host{Config: c, Tenant: self.Tenant, Name: self.Name, line: line{service: c.Service},
+		kick: make(chan struct{}, 1), carried: map[string]*carrier{}, said: map[string]string{}}, nil
+}
+
+// Run carries vTPMs until ctx ends; then it stops them and gives their leases back.
+func (h *Host) Run(ctx context.Context) error {
+	for _, dir := range []struct {
+		path string
+		mode os.FileMode
+	}{{h.Dir, 0o700}, {h.Sockets, 0o711}} {
+		if err := os.MkdirAll(dir.path, dir.mode); err != nil {
+			return err
+		}
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { h.rounds(ctx) })
+	wg.Go(func() { h.watch(ctx) })
+	err := h.work(ctx, &wg)
+	wg.Wait()
+	h.line.close()
+	return err
+}
+
+// work asks for work and does it.
+func (h *Host) work(ctx context.Context, wg *sync.WaitGroup) error {
+	for {
+		next := poll
+		if err := h.once(ctx, wg); ctx.Err() != nil {
+			return nil
+		} else if err != nil {
+			h.complain("work", "asking the service for work", err)
+			next = pause
+		} else {
+			h.fine("work")
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(next):
+		}
+	}
+}
+
+func (h *Host) once(ctx context.Context, wg *sync.WaitGroup) error {
+	var w hosting.Work
+	if err := h.line.call(ctx, "GET", "/v1/hosts/"+url.PathEscape(h.Name)+"/work", nil, &w); err != nil {
+		return err
+	}
+	for _, o := range w.Orders {
+		if err := h.fulfil(ctx, o.VM); err != nil {
+			h.complain("make "+o.VM, "making the vTPM of "+o.VM, err)
+		}
+	}
+	for _, v := range w.VTPMs {
+		h.mu.Lock()
+		c := h.carried[v.VM]
+		h.mu.Unlock()
+		switch {
+		case v.Revoked && c != nil:
+			c.stop("the VM was revoked")
+		case !v.Revoked && c == nil:
+			if err := h.carry(ctx, wg, v.VM); err != nil {
+				h.complain("carry "+v.VM, "carrying "+v.VM, err)
+			} else {
+				h.fine("carry " + v.VM)
+			}
+		}
+	}
+	return nil
+}
+
+// rounds proves this machine and renews all leases, again and again.
+func (h *Host) rounds(ctx context.Context) {
+	every := 5 * time.Minute / renewals // until the service said how long a lease lasts
+	for {
+		if seconds := h.round(ctx); seconds > 0 {
+			every = time.Duration(seconds) * time.Second / renewals
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-h.kick:
+		case <-time.After(min(every, h.retry(every))):
+		}
+	}
+}
+
+// retry is short when something did not work.
+func (h *Host) retry(every time.Duration) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.said) > 0 {
+		return pause
+	}
+	return every
+}
+
+// round is one of them. It returns how long a renewed lease lasts, 0 when none was.
+func (h *Host) round(ctx context.Context) (seconds int) {
+	if err := h.prove(ctx); err != nil {
+		h.complain("prove", "proving this host", err)
+	} else {
+		h.fine("prove")
+	}
+	for _, c := range h.running() {
+		if n := c.renew(ctx); n > 0 {
+			seconds = n
+		}
+	}
+	return seconds
+}
+
+// soon asks for a round now.
+func (h *Host) soon() {
+	select {
+	case h.kick <- struct{}{}:
+	default: // one is asked for already
+	}
+}
+
+// watch stops what runs beyond its lease.
+func (h *Host) watch(ctx context.Context) {
+	tick := time.NewTicker(watch)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for _, c := range h.running() {
+			c.expire()
+		}
+	}
+}
+
+func (h *Host) running() []*carrier {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []*carrier
+	for _, c := range h.carried {
+		out = append(out, c)
+	}
+	return out
+}
+
+// complain logs an error, unless it is the one that was logged last.
+func (h *Host) complain(about, doing string, err error) {
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+	h.mu.Lock()
+	again := h.said[about] == err.Error()
+	h.said[about] = err.Error()
+	h.mu.Unlock()
+	if again {
+		return
+	}
+	attrs := []any{"error", err}
+	var r *attester.Refused
+	if errors.As(err, &r) {
+		if r.Code != "" {
+			attrs = append(attrs, "code", r.Code)
+		}
+		if r.Hint != "" {
+			attrs = append(attrs, "hint", r.Hint)
+		}
+	}
+	h.Log.Error(doing, attrs...)
+}
+
+// fine says that what was complained about works again.
+func (h *Host) fine(about string) {
+	h.mu.Lock()
+	_, said := h.said[about]
+	delete(h.said, about)
+	h.mu.Unlock()
+	if said {
+		h.Log.Info("works again", "what", about)
+	}
+}
+
+// elapsed is a clock that nobody sets and that goes on while the machine
+// sleeps: a lease runs out in the service's time, not in this machine's.
+func elapsed() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		panic("internal error: CLOCK_BOOTTIME: " + err.Error()) // Linux has it since 2.6.39
+	}
+	return time.Duration(ts.Nano())
+}
+
+// line is one connection to the service, for one request after the other.
+type line struct {
+	service func(context.Context) (attester.Service, error)
+
+	mu   sync.Mutex
+	conn *attester.Connection
+}
+
+// call sends a request that may come twice: when the connection was lost, it is
+// sent again over a new one.
+func (l *line) call(ctx context.Context, method, path string, in, out any) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fresh := l.conn == nil
+	for {
+		if l.conn == nil {
+			s, err := l.service(ctx)
+			if err != nil {
+				return err
+			}
+			if l.conn, err = s.Connect(ctx); err != nil {
+				l.conn = nil
+				return err
+			}
+		}
+		err := l.conn.Call(ctx, method, path, in, out)
+		var r *attester.Refused
+		if err == nil || errors.As(err, &r) {
+			return err
+		}
+		l.conn.Close()
+		l.conn = nil
+		if fresh || ctx.Err() != nil {
+			return err
+		}
+		fresh = true
+	}
+}
+
+func (l *line) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn != nil {
+		l.conn.Close()
+		l.conn = nil
+	}
+}
+
+func (h *Host) state(vm string) (*State, error) {
+	return OpenState(filepath.Join(h.Dir, vm), h.Log.With("vm", vm))
+}

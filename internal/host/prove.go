@@ -1,0 +1,139 @@
+package host
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vouchsafe/vouchsafe/internal/admission"
+	"github.com/vouchsafe/vouchsafe/internal/attest"
+	"github.com/vouchsafe/vouchsafe/internal/attester"
+	"github.com/vouchsafe/vouchsafe/internal/hosting"
+	"github.com/vouchsafe/vouchsafe/tpm2/client"
+)
+
+// prove sends this machine's evidence: a quote over its boot, the nonce, the
+// connection, and the root of the tree over all vTPMs here, in the generation in
+// which each is. Without a TPM there is nothing to prove.
+func (h *Host) prove(ctx context.Context) error {
+	if h.TPM == nil {
+		return nil
+	}
+	h.proving.Lock()
+	defer h.proving.Unlock()
+	return h.proveNow(ctx)
+}
+
+// cover proves this machine unless the last quote covers a vTPM as it is now.
+// Many that start at once wait for one quote, not for one each.
+func (h *Host) cover(ctx context.Context, c *carrier) error {
+	if h.TPM == nil {
+		return nil
+	}
+	h.proving.Lock()
+	defer h.proving.Unlock()
+	if generation := c.state.At(); elapsed() < h.proved.until && (generation == 0 || h.proved.at[c.vm] == generation) {
+		return nil
+	}
+	return h.proveNow(ctx)
+}
+
+// proveNow is called with h.proving held.
+func (h *Host) proveNow(ctx context.Context) error {
+	start := elapsed()
+	carried, covers, err := h.list()
+	if err != nil {
+		return err
+	}
+	s, err := h.Service(ctx)
+	if err != nil {
+		return err
+	}
+	got, err := Prove(ctx, s, h.TPM, h.EventLog, carried, covers)
+	if err != nil {
+		return err
+	}
+	// Half of its time: a lease that is asked for now must find it fresh.
+	h.proved = proved{until: start + time.Duration(got.Seconds)*time.Second/2, at: map[string]int64{}}
+	for _, c := range carried {
+		h.proved.at[c.VM] = c.Generation
+	}
+	return nil
+}
+
+// proved is what the last quote covers.
+type proved struct {
+	until time.Duration // on elapsed
+	at    map[string]int64
+}
+
+// list is what this host carries, in the order of the tree's leaves, and the
+// root over it.
+func (h *Host) list() ([]hosting.Carried, []byte, error) {
+	all := h.running()
+	slices.SortFunc(all, func(a, b *carrier) int { return strings.Compare(a.vm, b.vm) })
+	var carried []hosting.Carried
+	var leaves []attest.Carried
+	for _, c := range all {
+		generation := c.state.At()
+		if generation == 0 {
+			continue
+		}
+		name, err := admission.EKName(c.state.EKPublic)
+		if err != nil {
+			return nil, nil, fmt.Errorf("the endorsement key of %s: %w", c.vm, err)
+		}
+		carried = append(carried, hosting.Carried{VM: c.vm, Generation: generation})
+		leaves = append(leaves, attest.Carried{EKName: name, Generation: generation})
+	}
+	tree, err := attest.NewCarriedTree(leaves)
+	if err != nil {
+		return nil, nil, err
+	}
+	root, err := tree.Root()
+	return carried, root, err
+}
+
+// Prove sends a host's evidence with a list of vTPMs and the root over them, and
+// returns the verdict.
+func Prove(ctx context.Context, s attester.Service, tpm *client.Client, eventLog func() ([]byte, error), carried []hosting.Carried, covers []byte) (hosting.Attested, error) {
+	var out hosting.Attested
+	self, err := s.Self()
+	if err != nil {
+		return out, err
+	}
+	log, err := eventLog()
+	if err != nil {
+		return out, fmt.Errorf("reading this machine's event log: %w", err)
+	}
+	conn, err := s.Connect(ctx)
+	if err != nil {
+		return out, err
+	}
+	defer conn.Close()
+	proof, err := attester.New(tpm)
+	if err != nil {
+		return out, err
+	}
+	defer proof.Close()
+	path := "/v1/hosts/" + url.PathEscape(self.Name)
+	var ch admission.Challenge
+	if err := conn.Call(ctx, "POST", path+"/challenge", proof.Ask(), &ch); err != nil {
+		return out, err
+	}
+	if err := proof.Answer(&ch); err != nil {
+		return out, err
+	}
+	binding := attest.Binding{Nonce: ch.Nonce, Tenant: self.Tenant, VM: self.Name, Purpose: hosting.Purpose, Exporter: conn.Exporter, Covers: covers}
+	if _, err := proof.Sign(binding, nil, attest.BootPCRs()); err != nil {
+		return out, err
+	}
+	ev := hosting.Evidence{Nonce: ch.Nonce, Carried: carried, Items: append(proof.Items, attest.Item{Type: attest.TCGEventLog, Data: log})}
+	if ev.Carried == nil {
+		ev.Carried = []hosting.Carried{}
+	}
+	return out, conn.Call(ctx, "POST", path+"/evidence", ev, &out)
+}
