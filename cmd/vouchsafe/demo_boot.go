@@ -8,6 +8,7 @@ import (
 
 	"github.com/vouchsafe/vouchsafe/eventlog"
 	"github.com/vouchsafe/vouchsafe/tpm2"
+	"github.com/vouchsafe/vouchsafe/tpm2/client"
 )
 
 // demoCommandLine is what the demo's kernel is started with.
@@ -39,15 +40,30 @@ func bootOf(commandLine string, banks ...eventlog.Alg) (*eventlog.Log, error) {
 	return m.DirectBoot(f, banks...)
 }
 
-// boot switches the VM on and plays its firmware: every event is extended into
-// the vTPM over its socket and written to the log. What is in unlogged is only extended.
+// boot switches the VM on and plays its firmware. What is in unlogged is only extended.
 func (d *demo) boot(commandLine string, unlogged ...int) error {
 	if err := d.powerOn(); err != nil {
 		return err
 	}
-	active, err := d.tpm.Banks()
+	log, banks, err := playBoot(d.tpm, commandLine)
 	if err != nil {
 		return err
+	}
+	for _, pcr := range unlogged {
+		if _, err := d.tpm.EventPCR(pcr, []byte("something that nobody logs")); err != nil {
+			return err
+		}
+	}
+	d.log, d.banks = log, banks
+	return nil
+}
+
+// playBoot is firmware and boot loader: every event is extended into the TPM and
+// written to the log.
+func playBoot(tpm *client.Client, commandLine string) ([]byte, []eventlog.Alg, error) {
+	active, err := tpm.Banks()
+	if err != nil {
+		return nil, nil, err
 	}
 	var banks []eventlog.Alg
 	for _, b := range active {
@@ -57,7 +73,7 @@ func (d *demo) boot(commandLine string, unlogged ...int) error {
 	}
 	log, err := bootOf(commandLine, banks...)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	for i := range log.Events {
 		e := &log.Events[i]
@@ -68,17 +84,11 @@ func (d *demo) boot(commandLine string, unlogged ...int) error {
 		for _, dg := range e.Digests {
 			digests = append(digests, tpm2.TPMTHA{HashAlg: tpm2.AlgID(dg.Alg), Digest: dg.Sum})
 		}
-		if err := d.tpm.ExtendPCR(int(e.PCR), digests...); err != nil {
-			return fmt.Errorf("extending PCR %d: %w", e.PCR, err)
+		if err := tpm.ExtendPCR(int(e.PCR), digests...); err != nil {
+			return nil, nil, fmt.Errorf("extending PCR %d: %w", e.PCR, err)
 		}
 	}
-	for _, pcr := range unlogged {
-		if _, err := d.tpm.EventPCR(pcr, []byte("something that nobody logs")); err != nil {
-			return err
-		}
-	}
-	d.log, d.banks = log.Encode(), banks
-	return nil
+	return log.Encode(), banks, nil
 }
 
 // replays checks the log against the PCRs of the vTPM, in every bank.
