@@ -55,8 +55,9 @@ func (h *Host) endorse(ctx context.Context, vm string, s *State, ek []byte) erro
 
 // carrier runs one vTPM: a socket, and a lease while somebody is connected.
 type carrier struct {
-	host *Host
-	vm   string
+	host  *Host
+	vm    string
+	meter meter
 
 	mu      sync.Mutex
 	state   *State
@@ -151,7 +152,7 @@ func (c *carrier) session(ctx context.Context, conn net.Conn) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	w := &watched{Instance: instance, started: func() { c.report(ctx) }, powered: c.host.soon}
+	w := &watched{Instance: instance, meter: &c.meter, over: ctx.Done(), started: func() { c.report(ctx) }, powered: c.host.soon}
 	c.mu.Lock()
 	c.lease, c.until, c.running, c.cancel = l.ID, until, w, cancel
 	c.mu.Unlock()
@@ -275,16 +276,30 @@ func (c *carrier) stop(why string) {
 	}
 }
 
-// watched is a vTPM whose starts are noticed.
+// longestWait is below what a guest's driver takes for a TPM that is broken: two
+// minutes for commands that make keys, in Linux. What is left over waits with the next one.
+const longestWait = 10 * time.Second
+
+// watched is a vTPM whose starts are noticed, and whose time is measured.
 type watched struct {
 	*vtpm.Instance
+	meter   *meter
+	over    <-chan struct{} // the session ends
 	started func() // after TPM2_Startup, before the guest has the answer
 	powered func() // after power-on, which may resume a TPM that runs already
 }
 
 // Execute implements swtpm.Device.
 func (w *watched) Execute(locality uint8, cmd, dst []byte) []byte {
+	start := elapsed()
 	out := w.Instance.Execute(locality, cmd, dst)
+	now := elapsed()
+	if wait := w.meter.charge(now, now-start); wait > 0 {
+		select {
+		case <-w.over:
+		case <-time.After(min(wait, longestWait)):
+		}
+	}
 	if len(cmd) >= 10 && tpm2.CC(binary.BigEndian.Uint32(cmd[6:])) == tpm2.CCStartup {
 		w.started()
 	}

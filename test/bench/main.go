@@ -10,11 +10,13 @@
 //	go run ./bench -many 8                          # eight instances of each, all busy
 //	go run ./bench -density 1000                    # memory of many engines in one process
 //	go run ./bench -create 20                       # making instances, certificates and all
+//	go run ./bench -fleet 1000 -program ./vouchsafe # a service and its host with many VMs, which boot at once
 //
 // Begin with run in measure.go; the operations are in the files ops_*.go.
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -39,11 +41,22 @@ func main() {
 	create := flag.Int("create", 0, "make this many instances with each set-up program")
 	setupA := flag.String("a-setup", "swtpm_setup", "the first set-up program")
 	setupB := flag.String("b-setup", "vouchsafe vtpm setup", "the second; empty measures the first alone")
+	many := flag.Int("fleet", 0, "run vouchsafe up with this many VMs, and let all of them boot at once")
+	program := flag.String("program", "vouchsafe", "the program for -fleet")
 	list := flag.Bool("list", false, "name the operations")
 	flag.Parse()
 	if *list {
 		for _, op := range ops() {
 			fmt.Println(op.name)
+		}
+		return
+	}
+	if *many > 0 {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+		defer stop()
+		if err := runFleet(ctx, *program, *many); err != nil {
+			fmt.Fprintf(os.Stderr, "error: %v\n", err)
+			os.Exit(1)
 		}
 		return
 	}
