@@ -24,18 +24,14 @@ import (
 // it: without the service the guest starts all the same.
 const reportTime = 2 * time.Second
 
-// fulfil makes the vTPM that the service ordered. It may stop anywhere and be
-// called again.
-func (h *Host) fulfil(ctx context.Context, vm string) error {
+// manufacture makes the vTPM that the service ordered. It is born, with its
+// endorsement certificate and its first lease, when it is carried.
+func (h *Host) manufacture(vm string) error {
 	s, err := h.state(vm)
 	if err != nil {
 		return err
 	}
-	ek, err := s.Manufacture()
-	if err != nil {
-		return err
-	}
-	if err := h.endorse(ctx, vm, s, ek); err != nil {
+	if _, err := s.Manufacture(); err != nil {
 		return err
 	}
 	h.Log.Info("vTPM made", "vm", vm)
@@ -77,7 +73,7 @@ func (h *Host) carry(ctx context.Context, wg *sync.WaitGroup, vm string) error {
 		return fmt.Errorf("%s belongs on this host, and its vTPM is not here: %s is empty", vm, filepath.Join(h.Dir, vm))
 	}
 	c := &carrier{host: h, vm: vm, state: s}
-	if s.Born() { // made, but no lease has sealed it yet; the certificate may be missing
+	if s.Unborn() { // no lease has sealed it yet, and maybe nobody knows of it
 		if err := h.endorse(ctx, vm, s, s.EKPublic); err != nil {
 			return err
 		}
@@ -285,8 +281,8 @@ type watched struct {
 	*vtpm.Instance
 	meter   *meter
 	over    <-chan struct{} // the session ends
-	started func() // after TPM2_Startup, before the guest has the answer
-	powered func() // after power-on, which may resume a TPM that runs already
+	started func()          // after TPM2_Startup, before the guest has the answer
+	powered func()          // after power-on, which may resume a TPM that runs already
 }
 
 // Execute implements swtpm.Device.

@@ -87,7 +87,7 @@ func New(ctx context.Context, c Config) (*Host, error) {
 	if self.Kind != "agent" {
 		return nil, fmt.Errorf("the client certificate is of kind %q; a host needs agent", self.Kind)
 	}
-	return &Host{Config: c, Tenant: self.Tenant, Name: self.Name, line: line{service: c.Service},
+	return &Host{Config: c, Tenant: self.Tenant, Name: self.Name, line: newLine(c.Service),
 		kick: make(chan struct{}, 1), carried: map[string]*carrier{}, said: map[string]string{}}, nil
 }
 
@@ -135,10 +135,10 @@ func (h *Host) once(ctx context.Context, wg *sync.WaitGroup) error {
 	if err := h.line.call(ctx, "GET", "/v1/hosts/"+url.PathEscape(h.Name)+"/work", nil, &w); err != nil {
 		return err
 	}
+	// What is ordered is made and then carried; several at a time.
+	var todo []string
 	for _, o := range w.Orders {
-		if err := h.fulfil(ctx, o.VM); err != nil {
-			h.complain("make "+o.VM, "making the vTPM of "+o.VM, err)
-		}
+		todo = append(todo, o.VM)
 	}
 	for _, v := range w.VTPMs {
 		h.mu.Lock()
@@ -148,14 +148,37 @@ func (h *Host) once(ctx context.Context, wg *sync.WaitGroup) error {
 		case v.Revoked && c != nil:
 			c.stop("the VM was revoked")
 		case !v.Revoked && c == nil:
-			if err := h.carry(ctx, wg, v.VM); err != nil {
-				h.complain("carry "+v.VM, "carrying "+v.VM, err)
-			} else {
-				h.fine("carry " + v.VM)
-			}
+			todo = append(todo, v.VM)
 		}
 	}
+	ordered := len(w.Orders)
+	var several sync.WaitGroup
+	slots := make(chan struct{}, lines)
+	for i, vm := range todo {
+		slots <- struct{}{}
+		several.Go(func() {
+			defer func() { <-slots }()
+			h.begin(ctx, wg, vm, i < ordered)
+		})
+	}
+	several.Wait()
 	return nil
+}
+
+// begin makes a vTPM, if it is ordered, and carries it.
+func (h *Host) begin(ctx context.Context, wg *sync.WaitGroup, vm string, make bool) {
+	if make {
+		if err := h.manufacture(vm); err != nil {
+			h.complain("make "+vm, "making the vTPM of "+vm, err)
+			return
+		}
+		h.fine("make " + vm)
+	}
+	if err := h.carry(ctx, wg, vm); err != nil {
+		h.complain("carry "+vm, "carrying "+vm, err)
+		return
+	}
+	h.fine("carry " + vm)
 }
 
 // rounds proves this machine and renews all leases, again and again.
@@ -279,38 +302,49 @@ func elapsed() time.Duration {
 	return time.Duration(ts.Nano())
 }
 
-// line is one connection to the service, for one request after the other.
+// lines is how many requests are under way to the service at once; many VMs
+// that start together wait for its disk, and it writes for all of them in one go.
+const lines = 8
+
+// line is a few connections to the service, each for one request after the other.
 type line struct {
 	service func(context.Context) (attester.Service, error)
+	idle    chan *attester.Connection // nil: one that is not open
+}
 
-	mu   sync.Mutex
-	conn *attester.Connection
+func newLine(service func(context.Context) (attester.Service, error)) line {
+	l := line{service, make(chan *attester.Connection, lines)}
+	for range lines {
+		l.idle <- nil
+	}
+	return l
 }
 
 // call sends a request that may come twice: when the connection was lost, it is
 // sent again over a new one.
 func (l *line) call(ctx context.Context, method, path string, in, out any) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	fresh := l.conn == nil
+	conn := <-l.idle
+	defer func() { l.idle <- conn }()
+	fresh := conn == nil
 	for {
-		if l.conn == nil {
+		if conn == nil {
 			s, err := l.service(ctx)
 			if err != nil {
 				return err
 			}
-			if l.conn, err = s.Connect(ctx); err != nil {
-				l.conn = nil
+			c, err := s.Connect(ctx)
+			if err != nil {
 				return err
 			}
+			conn = c
 		}
-		err := l.conn.Call(ctx, method, path, in, out)
+		err := conn.Call(ctx, method, path, in, out)
 		var r *attester.Refused
 		if err == nil || errors.As(err, &r) {
 			return err
 		}
-		l.conn.Close()
-		l.conn = nil
+		conn.Close()
+		conn = nil
 		if fresh || ctx.Err() != nil {
 			return err
 		}
@@ -319,11 +353,10 @@ func (l *line) call(ctx context.Context, method, path string, in, out any) error
 }
 
 func (l *line) close() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.conn != nil {
-		l.conn.Close()
-		l.conn = nil
+	for range lines {
+		if c := <-l.idle; c != nil {
+			c.Close()
+		}
 	}
 }
 

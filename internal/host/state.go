@@ -113,8 +113,8 @@ func (s *State) Manufacture() (ekPublic []byte, err error) {
 	return nil, errors.New("the vTPM has no P-256 endorsement key")
 }
 
-// Born says whether the vTPM waits for its first lease.
-func (s *State) Born() bool {
+// Unborn says whether the vTPM is made and waits for its first lease.
+func (s *State) Unborn() bool {
 	_, err := os.Stat(filepath.Join(s.dir, fileBirth))
 	return err == nil && len(s.EKPublic) > 0
 }
