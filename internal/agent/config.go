@@ -173,12 +173,17 @@ func Wait(ctx context.Context, most time.Duration, say func(why error, left time
 	}
 }
 
+// ofTheMoment are refusals that may end by themselves: an operator approves the
+// boot, the host proves itself or says what it counted, a budget fills up.
+var ofTheMoment = map[string]bool{"REFERENCE_MISSING": true, "NONCE_STALE": true, "NONCE_FOREIGN": true, "BUDGET_SPENT": true,
+	"TPM_RESET_UNSEEN": true, "HOST_QUOTE_STALE": true, "VTPM_NOT_QUOTED": true}
+
 // passing says whether waiting may help: the service is not reachable or busy, or
 // nobody has approved this boot yet. Every other no is final for this boot.
 func passing(err error) bool {
 	var r *attester.Refused
 	if errors.As(err, &r) {
-		return r.Status >= 500 || r.Code == "REFERENCE_MISSING" || r.Code == "NONCE_STALE" || r.Code == "NONCE_FOREIGN" || r.Code == "TOO_MANY_ADMISSIONS"
+		return r.Status >= 500 || ofTheMoment[r.Code]
 	}
 	var unknown x509.UnknownAuthorityError
 	var invalid x509.CertificateInvalidError

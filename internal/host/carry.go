@@ -55,6 +55,8 @@ type carrier struct {
 	vm    string
 	meter meter
 
+	renewing sync.Mutex // one renewal at a time
+
 	mu      sync.Mutex
 	state   *State
 	lease   string        // id; empty: it does not run
@@ -212,6 +214,8 @@ func (c *carrier) giveBack(ctx context.Context, lease string) error {
 // renew makes the lease last longer, and says what was counted. A no that is
 // about this vTPM stops it at once; without an answer it runs on until its lease ends.
 func (c *carrier) renew(ctx context.Context) (seconds int) {
+	c.renewing.Lock() // what was counted first is told first
+	defer c.renewing.Unlock()
 	c.mu.Lock()
 	lease, w := c.lease, c.running
 	c.mu.Unlock()
@@ -248,7 +252,9 @@ var final = map[string]bool{"VM_REVOKED": true, "LEASE_GONE": true, "LEASE_EXPIR
 func (c *carrier) report(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, reportTime)
 	defer cancel()
-	c.renew(ctx)
+	if c.renew(ctx) == 0 {
+		c.host.soon() // the guest does not wait for it; its agent may have to
+	}
 }
 
 // expire stops the vTPM when its lease ran out.
