@@ -98,7 +98,7 @@ func (h *Host) carry(ctx context.Context, wg *sync.WaitGroup, vm string) error {
 	h.carried[vm] = c
 	h.mu.Unlock()
 	h.soon() // a quote that covers it
-	wg.Go(func() { <-ctx.Done(); l.Close() })
+	context.AfterFunc(ctx, func() { l.Close() })
 	wg.Go(func() { c.serve(ctx, l) })
 	h.Log.Info("carrying", "vm", vm, "socket", path)
 	return nil

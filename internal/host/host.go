@@ -36,6 +36,8 @@ const (
 	watch = time.Second
 	// pause is between two tries of what failed.
 	pause = 5 * time.Second
+	// makers is how many vTPMs are begun at a time: more would wait for the disk.
+	makers = 8
 	// renewals: a lease is renewed when a third of its time is over, so that two
 	// more tries are left.
 	renewals = 3
@@ -153,7 +155,7 @@ func (h *Host) once(ctx context.Context, wg *sync.WaitGroup) error {
 	}
 	ordered := len(w.Orders)
 	var several sync.WaitGroup
-	slots := make(chan struct{}, lines)
+	slots := make(chan struct{}, makers)
 	for i, vm := range todo {
 		slots <- struct{}{}
 		several.Go(func() {
@@ -304,7 +306,7 @@ func elapsed() time.Duration {
 
 // lines is how many requests are under way to the service at once; many VMs
 // that start together wait for its disk, and it writes for all of them in one go.
-const lines = 8
+const lines = 32
 
 // line is a few connections to the service, each for one request after the other.
 type line struct {

@@ -295,9 +295,17 @@ func (f *fleet) approve(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		var r *attester.Refused
-		if _, err := a.Attest(ctx, ""); !errors.As(err, &r) || r.Code != "REFERENCE_MISSING" {
-			return fmt.Errorf("%s: not refused for want of an approval: %w", m.name, err)
+		for {
+			_, err := a.Attest(ctx, "")
+			var r *attester.Refused
+			if errors.As(err, &r) && r.Code == "TPM_RESET_UNSEEN" { // its host has not told yet
+				time.Sleep(100 * time.Millisecond)
+				continue
+			}
+			if !errors.As(err, &r) || r.Code != "REFERENCE_MISSING" {
+				return fmt.Errorf("%s: not refused for want of an approval: %w", m.name, err)
+			}
+			break
 		}
 		if err := conn.Call(ctx, "POST", "/v1/vms/"+m.name+"/policy/enroll", struct{}{}, nil); err != nil {
 			return err
