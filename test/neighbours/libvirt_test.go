@@ -30,43 +30,8 @@ func TestLibvirt(t *testing.T) {
 			[]string{"sha256", "sha384"}, []string{"the vTPM is set up", "power on"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			root, work := shortDir(t), t.TempDir()
-			write := func(path, text string) string {
-				t.Helper()
-				if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-					t.Fatal(err)
-				}
-				if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return path
-			}
-			write(filepath.Join(root, "etc", "qemu.conf"), qemuConf)
-			console := filepath.Join(work, "console")
-			domain := write(filepath.Join(work, "domain.xml"), fmt.Sprintf(domainXML, kernel(t), initrd(t), console, tc.tpm))
-			args := []string{"-r", root}
-			dir, err := program()
-			if err != nil {
-				t.Fatal(err)
-			}
-			ctx, cancel := context.WithTimeout(t.Context(), limit)
-			defer cancel()
-			cmd := exec.CommandContext(ctx, "virt-qemu-run", append(args, domain)...)
-			cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "VOUCHSAFE_LOCAL_CA="+filepath.Join(work, "ca"))
-			cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-			cmd.WaitDelay = 5 * time.Second
-			// It does not always notice that the guest has gone.
-			go func() {
-				for ctx.Err() == nil {
-					if said, _ := os.ReadFile(console); bytes.Contains(said, []byte("DONE ok")) {
-						time.Sleep(2 * time.Second)
-						cancel()
-					}
-					time.Sleep(100 * time.Millisecond)
-				}
-			}()
-			out, runErr := cmd.CombinedOutput()
-			said, _ := os.ReadFile(console)
+			root := shortDir(t)
+			said, out, runErr := runDomain(t, root, tc.tpm)
 			log, _ := os.ReadFile(filepath.Join(root, "log", "swtpm", "web1-swtpm.log"))
 			defer func() {
 				if t.Failed() {
@@ -88,6 +53,101 @@ func TestLibvirt(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// runDomain has libvirt, with its files below root, start a domain with that TPM,
+// and waits until the guest is done. It returns the console.
+func runDomain(t *testing.T, root, tpm string) (said, out []byte, err error) {
+	t.Helper()
+	work := t.TempDir()
+	write := func(path, text string) string {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	write(filepath.Join(root, "etc", "qemu.conf"), qemuConf)
+	console := filepath.Join(work, "console")
+	domain := write(filepath.Join(work, "domain.xml"), fmt.Sprintf(domainXML, kernel(t), initrd(t), console, tpm))
+	args := []string{"-r", root}
+	dir, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "virt-qemu-run", append(args, domain)...)
+	cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "VOUCHSAFE_LOCAL_CA="+filepath.Join(work, "ca"))
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 5 * time.Second
+	// It does not always notice that the guest has gone.
+	go func() {
+		for ctx.Err() == nil {
+			if said, _ := os.ReadFile(console); bytes.Contains(said, []byte("DONE ok")) {
+				time.Sleep(2 * time.Second)
+				cancel()
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	}()
+	out, err = cmd.CombinedOutput()
+	said, _ = os.ReadFile(console)
+	return said, out, err
+}
+
+// TestLibvirtLeased: a domain whose TPM is one that `up` carries, under a lease.
+func TestLibvirtLeased(t *testing.T) {
+	need(t, "libvirt-daemon libvirt-daemon-driver-qemu qemu-system-x86", "virt-qemu-run", "qemu-system-x86_64")
+	needRoot(t)
+	dir, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := shortDir(t)
+	vouchsafe := filepath.Join(dir, "vouchsafe")
+	up := exec.Command(vouchsafe, "up", "--state", filepath.Join(state, "s"), "--listen", "127.0.0.1:0", "--accept-unattested-host")
+	var log lockedBuffer
+	up.Stderr = &log
+	if err := up.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		up.Process.Signal(os.Interrupt)
+		up.Wait()
+		if t.Failed() {
+			t.Logf("up:\n%s", log.String())
+		}
+	}()
+	wait := func(what string, ok func() bool) {
+		t.Helper()
+		for range 200 {
+			if ok() {
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		t.Fatalf("not within 20 s: %s", what)
+	}
+	there := func(name string) func() bool {
+		return func() bool { _, err := os.Stat(filepath.Join(state, "s", name)); return err == nil }
+	}
+	wait("up listens", there("operator/url"))
+	if out, err := exec.Command(vouchsafe, "vm", "create", "web1", "--state", filepath.Join(state, "s")).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	wait("web1 is carried", there("sockets/web1.sock"))
+	for boot := range 2 {
+		said, out, err := runDomain(t, shortDir(t), fmt.Sprintf(`<tpm model='tpm-crb'><backend type='external'><source type='unix' mode='connect' path='%s'/></backend></tpm>`,
+			filepath.Join(state, "s", "sockets", "web1.sock")))
+		if !bytes.Contains(said, []byte("RANDOM /dev/tpm0 80010000001c00000000")) {
+			t.Errorf("boot %d: /dev/tpm0 did not answer in the guest: %v\n%s", boot, err, out)
+		}
+		wait("the lease is given back", func() bool { return strings.Count(log.String(), "vTPM stopped") == boot+1 })
 	}
 }
 
