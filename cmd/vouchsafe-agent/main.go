@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/vouchsafe/vouchsafe/internal/admission"
 	"github.com/vouchsafe/vouchsafe/internal/agent"
 	"github.com/vouchsafe/vouchsafe/internal/attester"
 	"github.com/vouchsafe/vouchsafe/internal/secret"
@@ -46,6 +48,7 @@ type program struct {
 	zh       bool
 
 	disk, device, name, scratch string
+	evidence                    string
 	format, force               bool
 
 	given agent.Given
@@ -58,6 +61,7 @@ const usage = `usage: vouchsafe-agent COMMAND [FLAGS]
   enroll   attest, and keep the identity certificate (its key stays in the TPM)
   renew    the same with the identity itself, when a third of its life is left
   unlock   attest, and open the disk: --device DEV; the first time, --format
+  lock     see to it that no disk opens any more until the next boot
   status   say what this agent was given and what it has
 
 `
@@ -75,13 +79,14 @@ func run(ctx context.Context, args []string, out, errw io.Writer) int {
 	fs.StringVar(&p.log, "event-log", "/sys/kernel/security/tpm0/binary_bios_measurements", "the firmware's event log")
 	fs.StringVar(&p.ima, "ima", "", "IMA's list, /sys/kernel/security/ima/binary_runtime_measurements, where PCR 10 is part of the policy")
 	fs.DurationVar(&p.wait, "wait", 2*time.Minute, "how long to wait for the service and for an approval")
+	fs.StringVar(&p.evidence, "evidence", "", "attest, enroll: write what was sent, and what came back, to this file")
 	fs.StringVar(&p.disk, "disk", "root", "unlock: the disk's name on record")
 	fs.StringVar(&p.device, "device", "", "unlock: the block device")
 	fs.StringVar(&p.name, "name", "", "unlock: name under /dev/mapper (default: that of the disk)")
 	fs.StringVar(&p.scratch, "scratch", "/run", "unlock: directory in memory")
 	fs.BoolVar(&p.format, "format", false, "unlock: format the device when the service has no volume key of it on record; this destroys what is on it")
 	fs.BoolVar(&p.force, "now", false, "renew: even when it is not due")
-	commands := map[string]func(context.Context) error{"attest": p.attest, "enroll": p.enroll, "renew": p.renew, "unlock": p.unlock, "status": p.status}
+	commands := map[string]func(context.Context) error{"attest": p.attest, "enroll": p.enroll, "renew": p.renew, "unlock": p.unlock, "lock": p.lock, "status": p.status}
 	if len(args) == 0 {
 		fs.Usage()
 		return exitUsage
@@ -100,7 +105,7 @@ func run(ctx context.Context, args []string, out, errw io.Writer) int {
 		fs.Usage()
 		return exitUsage
 	}
-	if err := p.prepare(args[0] == "status"); err == nil {
+	if err := p.prepare(args[0]); err == nil {
 		err = do(ctx)
 		if p.tpm != nil {
 			p.tpm.Close()
@@ -123,15 +128,19 @@ func (p *program) say(en, zh string) string {
 
 // fail says what went wrong and what to do about it.
 func (p *program) fail(err error) int {
-	fmt.Fprintf(p.err, "vouchsafe-agent: %v\n", err)
 	var r *attester.Refused
+	code := ""
+	if errors.As(err, &r) && r.Code != "" && !strings.Contains(err.Error(), r.Code) {
+		code = " (" + r.Code + ")"
+	}
+	fmt.Fprintf(p.err, "vouchsafe-agent: %v%s\n", err, code)
 	var h interface{ Hint() string }
 	hint := ""
 	switch {
 	case errors.As(err, &r):
 		hint = r.Hint
 		if hint == "" && r.Code != "" {
-			hint = fmt.Sprintf(p.say("the service says %s; an operator can ask why: vouchsafe attest show", "服务的答复为 %s；运维人员可查看原因：vouchsafe attest show"), r.Code)
+			hint = p.say("an operator can ask why: vouchsafe attest show VM", "运维人员可查看原因：vouchsafe attest show VM")
 		}
 	case errors.As(err, &h):
 		hint = h.Hint()
@@ -142,12 +151,13 @@ func (p *program) fail(err error) int {
 	return exitFailed
 }
 
-func (p *program) prepare(offline bool) error {
-	var err error
-	if p.given, err = p.sources.Load(p.url); err != nil {
-		return err
+func (p *program) prepare(command string) (err error) {
+	if command != "lock" { // which speaks to the TPM alone
+		if p.given, err = p.sources.Load(p.url); err != nil {
+			return err
+		}
 	}
-	if p.tpm, err = client.Open(p.tpmPath); err != nil && !offline {
+	if p.tpm, err = client.Open(p.tpmPath); err != nil && command != "status" {
 		return err
 	}
 	return nil
@@ -174,7 +184,32 @@ func (p *program) prove(ctx context.Context, a *agent.Agent, disk string) (adm *
 		adm, err = a.Attest(ctx, disk)
 		return err
 	})
-	return adm, err
+	if err != nil {
+		return nil, err
+	}
+	fmt.Fprintf(p.err, p.say("vouchsafe-agent: %s is admitted, tier %s\n", "vouchsafe-agent：%s 已准入，级别 %s\n"), a.VM, adm.Tier)
+	return adm, p.saveEvidence(adm)
+}
+
+// saveEvidence keeps an admission for people who want to look at it. The shares of
+// a disk key are no part of it.
+func (p *program) saveEvidence(adm *agent.Admission) error {
+	if p.evidence == "" {
+		return nil
+	}
+	shown := adm.Admitted
+	shown.Share = nil
+	data, err := json.Marshal(struct {
+		Request  admission.Request  `json:"request"`
+		Admitted admission.Admitted `json:"admitted"`
+	}{adm.Request, shown})
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(p.evidence, data, 0o600); err != nil {
+		return fmt.Errorf("writing the evidence: %w", err)
+	}
+	return nil
 }
 
 func (p *program) attest(ctx context.Context) error {
@@ -187,7 +222,6 @@ func (p *program) attest(ctx context.Context) error {
 		return err
 	}
 	defer adm.Close()
-	fmt.Fprintf(p.err, p.say("%s is admitted, tier %s\n", "%s 已准入，级别 %s\n"), a.VM, adm.Tier)
 	_, err = fmt.Fprintf(p.out, "%s\n", adm.Result)
 	return err
 }
@@ -260,6 +294,16 @@ func (p *program) unlock(ctx context.Context) error {
 	defer key.Erase()
 	// Whatever comes of it: the key was had in this boot.
 	return errors.Join(p.open(ctx, adm, key), a.Lock())
+}
+
+// lock is for a boot that goes on without its disk: whoever gets its console must
+// not get the disk, too.
+func (p *program) lock(context.Context) error {
+	if err := (&agent.Agent{Config: agent.Config{TPM: p.tpm}}).Lock(); err != nil {
+		return err
+	}
+	fmt.Fprint(p.err, p.say("vouchsafe-agent: no disk opens any more until the next boot\n", "vouchsafe-agent：下次启动之前不再打开任何磁盘\n"))
+	return nil
 }
 
 // open opens the disk, and formats it before if that was asked for.
