@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"strings"
@@ -126,6 +127,11 @@ func (p *program) say(en, zh string) string {
 	return en
 }
 
+// tell says something at the console, under the name of who says it.
+func (p *program) tell(en, zh string, args ...any) {
+	fmt.Fprintf(p.err, "vouchsafe-agent: "+p.say(en, zh)+"\n", args...)
+}
+
 // fail says what went wrong and what to do about it.
 func (p *program) fail(err error) int {
 	var r *attester.Refused
@@ -133,8 +139,10 @@ func (p *program) fail(err error) int {
 	if errors.As(err, &r) && r.Code != "" && !strings.Contains(err.Error(), r.Code) {
 		code = " (" + r.Code + ")"
 	}
-	fmt.Fprintf(p.err, "vouchsafe-agent: %v%s\n", err, code)
+	p.tell("%v%s", "%v%s", err, code)
 	var h interface{ Hint() string }
+	var dns *net.DNSError
+	var network *net.OpError
 	hint := ""
 	switch {
 	case errors.As(err, &r):
@@ -142,6 +150,13 @@ func (p *program) fail(err error) int {
 		if hint == "" && r.Code != "" {
 			hint = p.say("an operator can ask why: vouchsafe attest show VM", "运维人员可查看原因：vouchsafe attest show VM")
 		}
+	case errors.As(err, &dns):
+		hint = p.say("is there a name server in /etc/resolv.conf? An address of numbers needs none", "/etc/resolv.conf 中是否有域名服务器？数字地址则不需要")
+	case errors.As(err, &network):
+		hint = p.say("does the service run, and has this machine an address and a route to it? ip address; ip route; --wait DURATION waits longer",
+			"服务是否在运行？本机是否有地址与路由？ip address；ip route；--wait DURATION 可延长等待")
+	case errors.Is(err, agent.ErrLocked):
+		hint = p.say("reboot", "请重启")
 	case errors.As(err, &h):
 		hint = h.Hint()
 	}
@@ -174,11 +189,18 @@ func (p *program) agent() (*agent.Agent, error) {
 
 // prove attests, and waits for the service as long as it may.
 func (p *program) prove(ctx context.Context, a *agent.Agent, disk string) (adm *agent.Admission, err error) {
+	p.tell("proving this boot of %s to %s; giving up in %v", "向 %[2]s 证明 %[1]s 的这次启动；%[3]v 后放弃", a.VM, a.URL, p.wait)
+	before := ""
 	err = agent.Wait(ctx, p.wait, func(why error, left time.Duration) {
-		fmt.Fprintf(p.err, p.say("vouchsafe-agent: waiting for %s, %v left: %v\n", "vouchsafe-agent：等待 %s，还剩 %v：%v\n"), a.URL, left, why)
+		if why.Error() == before {
+			p.tell("still waiting, %v left", "仍在等待，还剩 %v", left)
+			return
+		}
+		before = why.Error()
+		p.tell("waiting, %v left: %v", "等待中，还剩 %v：%v", left, why)
 		var r *attester.Refused
 		if errors.As(why, &r) && r.Code == "REFERENCE_MISSING" {
-			fmt.Fprintf(p.err, p.say("  an operator can approve this boot: vouchsafe policy enroll %s\n", "  运维人员可批准这次启动：vouchsafe policy enroll %s\n"), a.VM)
+			p.tell("an operator can approve this boot: vouchsafe policy enroll %s", "运维人员可批准这次启动：vouchsafe policy enroll %s", a.VM)
 		}
 	}, func(ctx context.Context) error {
 		adm, err = a.Attest(ctx, disk)
@@ -187,7 +209,7 @@ func (p *program) prove(ctx context.Context, a *agent.Agent, disk string) (adm *
 	if err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(p.err, p.say("vouchsafe-agent: %s is admitted, tier %s\n", "vouchsafe-agent：%s 已准入，级别 %s\n"), a.VM, adm.Tier)
+	p.tell("%s is admitted, tier %s", "%s 已准入，级别 %s", a.VM, adm.Tier)
 	return adm, p.saveEvidence(adm)
 }
 
@@ -243,7 +265,7 @@ func (p *program) keep(ctx context.Context, a *agent.Agent) error {
 	if err := agent.SaveIdentity(p.sources.Dir, adm); err != nil {
 		return fmt.Errorf("writing the certificate: %w", err)
 	}
-	fmt.Fprintf(p.err, p.say("%s has an identity until %s\n", "%s 的身份证书有效至 %s\n"), a.VM, adm.Chain[0].NotAfter.UTC().Format(time.RFC3339))
+	p.tell("%s has an identity until %s", "%s 的身份证书有效至 %s", a.VM, adm.Chain[0].NotAfter.UTC().Format(time.RFC3339))
 	return nil
 }
 
@@ -253,7 +275,7 @@ func (p *program) renew(ctx context.Context) error {
 	}
 	leaf := p.given.Identity[0]
 	if left := time.Until(leaf.NotAfter); !p.force && left > leaf.NotAfter.Sub(leaf.NotBefore)/3 {
-		fmt.Fprintf(p.err, p.say("nothing to do: good until %s (--now renews it all the same)\n", "无需续期：有效至 %s（--now 可强制续期）\n"), leaf.NotAfter.UTC().Format(time.RFC3339))
+		p.tell("nothing to do: good until %s (--now renews it all the same)", "无需续期：有效至 %s（--now 可强制续期）", leaf.NotAfter.UTC().Format(time.RFC3339))
 		return nil
 	}
 	credential, key, err := agent.IdentityCredential(p.tpm, p.given.Identity)
@@ -302,7 +324,7 @@ func (p *program) lock(context.Context) error {
 	if err := (&agent.Agent{Config: agent.Config{TPM: p.tpm}}).Lock(); err != nil {
 		return err
 	}
-	fmt.Fprint(p.err, p.say("vouchsafe-agent: no disk opens any more until the next boot\n", "vouchsafe-agent：下次启动之前不再打开任何磁盘\n"))
+	p.tell("no disk opens any more until the next boot", "下次启动之前不再打开任何磁盘")
 	return nil
 }
 
@@ -317,6 +339,7 @@ func (p *program) open(ctx context.Context, adm *agent.Admission, key secret.Byt
 		if there, err := volume.Formatted(ctx); err != nil || there {
 			return errors.Join(err, fmt.Errorf("%s is a LUKS volume already and not ours: wipefs -a %s, if it may go", p.device, p.device))
 		}
+		p.tell("formatting %s: the service has no volume key of disk %s on record yet", "格式化 %s：服务尚未登记磁盘 %s 的卷密钥", p.device, p.disk)
 		if want, err = volume.Format(ctx, key); err != nil {
 			return err
 		}
@@ -334,7 +357,7 @@ func (p *program) open(ctx context.Context, adm *agent.Admission, key secret.Byt
 	if err := volume.Open(ctx, key, want, p.name); err != nil {
 		return err
 	}
-	fmt.Fprintf(p.err, p.say("%s is open as /dev/mapper/%s\n", "%s 已打开为 /dev/mapper/%s\n"), p.device, p.name)
+	p.tell("%s is open as /dev/mapper/%s", "%s 已打开为 /dev/mapper/%s", p.device, p.name)
 	return nil
 }
 
@@ -349,6 +372,15 @@ func (p *program) status(context.Context) error {
 		tpm = p.tpmPath
 	}
 	fmt.Fprintf(p.out, "tpm       %s\n", tpm)
+	if p.tpm != nil {
+		disks := p.say("can be opened in this boot", "本次启动可以打开")
+		if locked, err := a.Locked(); err != nil {
+			return err
+		} else if locked {
+			disks = p.say("none opens any more until the next boot", "下次启动之前不再打开")
+		}
+		fmt.Fprintf(p.out, "disks     %s\n", disks)
+	}
 	identity := p.say("none yet: vouchsafe-agent enroll", "尚无：vouchsafe-agent enroll")
 	if len(p.given.Identity) > 0 {
 		identity = p.given.Identity[0].NotAfter.UTC().Format(time.RFC3339)

@@ -44,7 +44,7 @@ tell vouchsafe-agent unlock --device /dev/vda $format || {
 report "open $(cat /sys/block/dm-0/dm/name /sys/block/dm-0/dm/uuid | tr "\n" " ")"
 
 if [ "$(task name)" = first ]; then
-	tell mke2fs -q /dev/mapper/root || off "FAILED mke2fs"
+	mke2fs -q /dev/mapper/root >/run/mke2fs 2>&1 || off "FAILED mke2fs"
 fi
 mount /dev/mapper/root /root || off "FAILED mount"
 if [ "$(task name)" = first ]; then

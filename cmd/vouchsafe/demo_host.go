@@ -93,7 +93,7 @@ func (d *demo) manufacture(key secret.Bytes) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	eks, err := instance.Provision(vtpm.Provisioning{EKs: true})
+	eks, err := instance.Provision(vtpm.Provisioning{EKs: true, Banks: d.activate})
 	if err := errors.Join(err, instance.Close()); err != nil {
 		return nil, err
 	}

@@ -40,6 +40,7 @@ type demo struct {
 	host        *apiClient
 	root        *x509.Certificate
 	guest       tls.Certificate // the agent's first credential
+	activate    []string        // PCR banks of the vTPM; nil: all
 
 	stopVTPM   func() // ends the running vTPM
 	tpm        *client.Client

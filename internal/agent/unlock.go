@@ -30,8 +30,8 @@ const LocalShareHandle tpm2.Handle = 0x81005653
 func (a *Agent) DiskKey(adm *Admission, disk string) (secret.Bytes, error) {
 	fail := func(err error) (secret.Bytes, error) {
 		// A person at the console reads why, not only the TPM's return code.
-		if locked, lerr := a.locked(); lerr == nil && locked {
-			err = fmt.Errorf("%w (%w)", ErrLocked, err)
+		if locked, lerr := a.Locked(); lerr == nil && locked {
+			err = fmt.Errorf("%w (%v)", ErrLocked, err)
 		}
 		return secret.Bytes{}, fmt.Errorf("getting the key of disk %s: %w", disk, err)
 	}
@@ -86,10 +86,10 @@ func (a *Agent) LocalShare(unlock *admission.Unlock) (secret.Bytes, error) {
 }
 
 // ErrLocked means that this boot has had its disk key.
-var ErrLocked = errors.New("PCR 15 was extended, as after each opening: a disk opens once a boot; reboot")
+var ErrLocked = errors.New("PCR 15 was extended, as after each opening: a disk opens once a boot")
 
-// locked says whether [Agent.Lock] was called in this boot.
-func (a *Agent) locked() (bool, error) {
+// Locked says whether [Agent.Lock] was called in this boot.
+func (a *Agent) Locked() (bool, error) {
 	values, err := a.TPM.ReadPCRs(client.Select(tpm2.AlgSHA256, attest.UnlockPCR))
 	if err != nil {
 		return false, err
