@@ -172,7 +172,7 @@ func (g *guestDemo) approved() (string, error) {
 	if err := g.cli(&p, "policy", "enroll", demoVM, "--note", "golden boot"); err != nil {
 		return "", err
 	}
-	if err := g.log9(p); err != nil {
+	if err := g.sameAs(p); err != nil {
 		return "", err
 	}
 	admitted, err := m.hear(g.ctx, "is admitted")
@@ -182,8 +182,8 @@ func (g *guestDemo) approved() (string, error) {
 	return fmt.Sprintf(g.say("the agent says at the console: %q; policy enroll; then: %q", "代理在控制台提示：%q；执行 policy enroll 后：%q"), asked, admitted), nil
 }
 
-// log9 compares the approved PCRs with the log that the guest showed on its own port.
-func (g *guestDemo) log9(p api.Policy) error {
+// sameAs compares the approved PCRs with the log that the guest showed on its own port.
+func (g *guestDemo) sameAs(p api.Policy) error {
 	log, err := eventlog.Parse(g.log)
 	if err != nil {
 		return err
@@ -482,7 +482,7 @@ func (g *guestDemo) proposed() (string, error) {
 	if err := g.well("proposed", ""); err != nil {
 		return "", err
 	}
-	if err := g.log9(p); err != nil {
+	if err := g.sameAs(p); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf(g.say("policy propose --approve computed version %d (%s); the next boot had these very PCRs, was admitted at once, and opened", "policy propose --approve 计算出版本 %d（%s）；下一次启动的 PCR 与之完全一致，立即准入并打开"),
@@ -499,7 +499,7 @@ func (g *guestDemo) revokedBoot() (string, error) {
 	if err := g.evidence(); err != nil {
 		return "", err
 	}
-	if err := g.keepConsoles(); err != nil {
+	if err := g.keepBoots(); err != nil {
 		return "", err
 	}
 	if err := g.operator.call(g.ctx, "POST", "/v1/vms/"+demoVM+"/revoke", api.RevokeVM{Reason: "the demo is over"}, nil); err != nil {
@@ -512,23 +512,23 @@ func (g *guestDemo) revokedBoot() (string, error) {
 	return g.say("VM_REVOKED: no lease, so its vTPM opens nowhere and the machine is not switched on", "VM_REVOKED：没有租约，其 vTPM 在任何地方都打不开，机器不会启动"), nil
 }
 
-// keepConsoles leaves what was on the console of each boot.
-func (g *guestDemo) keepConsoles() error {
+// keepBoots leaves what was on the console of each boot, and the first one's initramfs.
+func (g *guestDemo) keepBoots() error {
 	if g.keep == "" {
 		return nil
 	}
-	files, err := filepath.Glob(filepath.Join(g.dir, "console-*.txt"))
-	if err != nil {
-		return err
-	}
-	for _, f := range files {
-		data, err := os.ReadFile(f)
+	for i := range g.boots {
+		files, err := filepath.Glob(filepath.Join(g.dir, fmt.Sprintf("console-%d-*.txt", i+1)))
+		if err != nil || len(files) != 1 {
+			return errors.Join(err, fmt.Errorf("internal error: boot %d has %d consoles", i+1, len(files)))
+		}
+		data, err := os.ReadFile(files[0])
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(g.keep, filepath.Base(f)), bytes.ReplaceAll(data, []byte("\r"), nil), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(g.keep, filepath.Base(files[0])), bytes.ReplaceAll(data, []byte("\r"), nil), 0o600); err != nil {
 			return err
 		}
 	}
-	return nil
+	return os.WriteFile(filepath.Join(g.keep, "initrd"), g.content.pack(), 0o600)
 }
