@@ -30,5 +30,6 @@ install() {
     done
     # shellcheck disable=SC2154
     inst_hook initqueue/online 60 "$moddir/vouchsafe-unlock.sh"
+    inst_hook emergency 00 "$moddir/vouchsafe-lock.sh"
     dracut_need_initqueue
 }
