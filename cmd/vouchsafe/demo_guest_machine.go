@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/vouchsafe/vouchsafe/internal/agent"
@@ -42,12 +43,15 @@ type guestBoot struct {
 	give    map[string]string // more fw_cfg files for it
 }
 
+// guestGrace is how long a guest that is switching itself off may take.
+const guestGrace = 20 * time.Second
+
 // guestMachine is a running QEMU.
 type guestMachine struct {
 	lines   chan string // what the guest reports; closed when QEMU has ended
 	said    []string    // by the agent
 	console string
-	stop    func() error
+	stop    func() error // once the guest said that it is switching itself off
 }
 
 // start switches the machine on: a lease, the vTPM on swtpm's control channel, QEMU.
@@ -77,26 +81,24 @@ func (g *guestDemo) start(b guestBoot) (*guestMachine, error) {
 		served <- s.Serve(ctx)
 	}()
 	m, err := g.qemu(ctx, b, socket)
-	stopped := false
-	stop := func() error {
-		if stopped {
-			return nil
-		}
-		stopped = true
+	if err != nil {
 		cancel()
-		if m != nil {
-			for range m.lines { // until QEMU has ended
-			}
+		<-served
+		return nil, errors.Join(err, instance.Close())
+	}
+	end := sync.OnceValue(func() error {
+		for range m.lines { // until QEMU has ended
 		}
+		cancel()
 		<-served
 		g.stopVTPM = nil
 		return instance.Close()
+	})
+	g.stopVTPM = func() { cancel(); end() }
+	m.stop = func() error {
+		defer time.AfterFunc(guestGrace, cancel).Stop()
+		return end()
 	}
-	if err != nil {
-		return nil, errors.Join(err, stop())
-	}
-	m.stop = stop
-	g.stopVTPM = func() { stop() }
 	return m, nil
 }
 

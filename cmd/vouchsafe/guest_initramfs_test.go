@@ -161,7 +161,7 @@ func mkinitramfs(t *testing.T, g *guestDemo, out string) {
 func dracut(t *testing.T, g *guestDemo, out string) {
 	base := filepath.Join(t.TempDir(), "base")
 	shell(t, g, `cp -a /usr/lib/dracut "$dracutbasedir" && cp -r ../../deploy/dracut/90vouchsafe-agent "$dracutbasedir/modules.d/" &&
-		dracut --force --no-hostonly --no-hostonly-cmdline --modules 'base kernel-modules rootfs-block fs-lib dm network vouchsafe-agent' --kver "$version" "$out"`, "dracutbasedir="+base, "out="+out)
+		dracut --force --no-hostonly --no-hostonly-cmdline --add vouchsafe-agent --kver "$version" "$out"`, "dracutbasedir="+base, "out="+out)
 }
 
 func shell(t *testing.T, g *guestDemo, script string, env ...string) {

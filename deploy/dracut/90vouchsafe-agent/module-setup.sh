@@ -22,14 +22,14 @@ installkernel() {
 install() {
     local given=${VOUCHSAFE_GIVEN:-/etc/vouchsafe} file
     inst_binary "${VOUCHSAFE_AGENT:-/usr/bin/vouchsafe-agent}" /usr/bin/vouchsafe-agent
-    inst_multiple cryptsetup
+    inst_multiple cryptsetup ip
     # Nothing of these is needed where QEMU hands them over by fw_cfg. With key.pem in it the image
     # is as secret as the key; dracut writes images with mode 0600.
     for file in unlock.conf url ca.pem cert.pem key.pem; do
         [[ ! -e $given/$file ]] || inst_simple "$given/$file" "/etc/vouchsafe/$file"
     done
     # shellcheck disable=SC2154
-    inst_hook initqueue/online 60 "$moddir/vouchsafe-unlock.sh"
+    inst_hook initqueue/settled 60 "$moddir/vouchsafe-unlock.sh"
     inst_hook emergency 00 "$moddir/vouchsafe-lock.sh"
     dracut_need_initqueue
 }

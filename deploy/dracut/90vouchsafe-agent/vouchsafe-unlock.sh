@@ -1,20 +1,17 @@
 #!/bin/sh
-# Runs in dracut's initqueue once a network interface is up: prove this boot to the service and
-# open the root disk. Once: a second interface changes nothing.
-[ -e /run/vouchsafe-unlocked ] && return 0
+# Runs in dracut's initqueue, again and again, until the root device is there. Once there are the
+# disk and a network (by whichever of dracut's network modules), prove this boot to the service and
+# open the root disk. That is tried once: the agent waits by itself.
+[ -e /run/vouchsafe-unlock ] && return 0
 . /etc/vouchsafe/unlock.conf
-[ -n "${device:-}" ] || return 0
-: > /run/vouchsafe-unlocked
+[ -e "${device:-/none}" ] && [ -n "$(ip -o address show scope global)" ] || return 0
+: > /run/vouchsafe-unlock
 
 modprobe -aq dm_crypt qemu_fw_cfg
 [ -d /sys/kernel/security/tpm0 ] || mount -t securityfs securityfs /sys/kernel/security
-for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
-    [ -e "$device" ] && break
-    echo "vouchsafe-agent: waiting for the device $device"
-    sleep 1
-done
 vouchsafe-agent unlock --device "$device" --disk "${disk:-root}" --name "${name:-root}" --wait "${wait:-2m}" || {
-    # The boot goes on, perhaps to a shell: who has that console must not get the key.
+    # The boot goes on, perhaps to a passphrase: who has that console must not get the key. Before a
+    # shell, vouchsafe-lock.sh does the same.
     vouchsafe-agent lock
 }
 return 0
