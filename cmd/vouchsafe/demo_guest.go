@@ -48,7 +48,7 @@ const guestCommandLine = "console=ttyS0 quiet panic=-1"
 
 func newGuestDemo(d *demo, p *guestParts, agent string) (*guestDemo, error) {
 	g := &guestDemo{demo: d, parts: p, cmdline: guestCommandLine, variables: filepath.Join(d.dir, "OVMF_VARS.fd"), rootDisk: filepath.Join(d.dir, "disk.luks")}
-	d.activate = []string{"sha256"} // as swtpm_setup does; firmware without KVM hashes slowly
+	d.activate = []string{"sha256"} // as swtpm_setup does; Debian's IMA complains of SHA-384 and SHA-512
 	agent, err := findAgent(d.ctx, agent, d.dir)
 	if err != nil {
 		return nil, err

@@ -10,11 +10,12 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/vouchsafe/vouchsafe/modsig"
 )
 
 //go:embed demo_guest_init.sh
@@ -135,9 +136,12 @@ func (t tree) addModules(dir string, names []string) error {
 		if _, done := t[target]; done || file == "" {
 			return nil
 		}
-		data, err := readModule(file)
+		data, err := os.ReadFile(file)
+		if err == nil {
+			data, err = modsig.Decompress(data, nil)
+		}
 		if err != nil {
-			return err
+			return fmt.Errorf("reading %s: %w", file, err)
 		}
 		before, err := moduleNeeds(data)
 		if err != nil {
@@ -159,20 +163,6 @@ func (t tree) addModules(dir string, names []string) error {
 	}
 	t["modules.order"] = treeFile{0o644, []byte(strings.Join(order, "\n") + "\n")}
 	return nil
-}
-
-func readModule(file string) ([]byte, error) {
-	if strings.HasSuffix(file, ".ko") {
-		return os.ReadFile(file)
-	}
-	if !strings.HasSuffix(file, ".xz") {
-		return nil, fmt.Errorf("%s is compressed in a way that is not known here", file)
-	}
-	out, err := exec.Command("xz", "-dc", file).Output()
-	if err != nil {
-		return nil, fmt.Errorf("decompressing %s: %w", file, err)
-	}
-	return out, nil
 }
 
 // moduleNeeds reads what must be loaded before a module: depends= and
@@ -208,10 +198,8 @@ func moduleNeeds(module []byte) ([]string, error) {
 // megabyte costs firmware and kernel a quarter of a second.
 func (t tree) pack() []byte {
 	var b bytes.Buffer
-	z, err := gzip.NewWriterLevel(&b, gzip.BestCompression) // its header has no time
-	if err == nil {
-		_, err = z.Write(t.cpio())
-	}
+	z := gzip.NewWriter(&b) // its header has no time
+	_, err := z.Write(t.cpio())
 	if err = errors.Join(err, z.Close()); err != nil {
 		panic("internal error: compressing into memory: " + err.Error())
 	}
