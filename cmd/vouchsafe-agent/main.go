@@ -210,7 +210,11 @@ func (p *program) prove(ctx context.Context, a *agent.Agent, disk string) (adm *
 		return nil, err
 	}
 	p.tell("%s is admitted, tier %s", "%s 已准入，级别 %s", a.VM, adm.Tier)
-	return adm, p.saveEvidence(adm)
+	if err := p.saveEvidence(adm); err != nil {
+		adm.Close()
+		return nil, err
+	}
+	return adm, nil
 }
 
 // saveEvidence keeps an admission for people who want to look at it. The shares of

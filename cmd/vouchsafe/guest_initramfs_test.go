@@ -14,8 +14,9 @@ import (
 const installRoot = `
 tell vouchsafe-agent unlock --device /dev/vda --format || off shut
 mke2fs -q /dev/mapper/root >/run/mke2fs 2>&1 && mount /dev/mapper/root /root || off "FAILED mke2fs"
-mkdir -p /root/bin /root/sbin /root/dev /root/proc /root/sys /root/run /root/tmp
+mkdir -p /root/bin /root/sbin /root/etc /root/usr /root/dev /root/proc /root/sys /root/run /root/tmp
 cp /bin/busybox /root/bin/
+echo ID=test >/root/etc/os-release # without it systemd does not switch to it
 cat >/root/sbin/init <<'EOF'
 #!/bin/busybox sh
 echo >/dev/ttyS1 # the firmware leaves half a line there
@@ -88,7 +89,7 @@ func TestDistributionInitramfs(t *testing.T) {
 		long               bool
 	}{
 		{"mkinitramfs", "initramfs-tools", "ip=dhcp", mkinitramfs, false},
-		{"dracut", "dracut-network", "rd.neednet=1 ip=dhcp rd.shell=0 rd.retry=20", dracut, true}, // a minute to make, and half a minute of retries
+		{"dracut", "dracut-network", "rd.neednet=1 ip=dhcp rd.emergency=reboot rd.shell=0 rd.retry=20", dracut, true}, // a minute to make, and half a minute of retries
 	} {
 		t.Run(tool.name, func(t *testing.T) {
 			if tool.long && os.Getenv("VOUCHSAFE_LONG") == "" {
