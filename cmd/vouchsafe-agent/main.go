@@ -5,16 +5,19 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/vouchsafe/vouchsafe/internal/admission"
 	"github.com/vouchsafe/vouchsafe/internal/agent"
 	"github.com/vouchsafe/vouchsafe/internal/attester"
 	"github.com/vouchsafe/vouchsafe/internal/secret"
@@ -46,6 +49,7 @@ type program struct {
 	zh       bool
 
 	disk, device, name, scratch string
+	evidence                    string
 	format, force               bool
 
 	given agent.Given
@@ -58,6 +62,7 @@ const usage = `usage: vouchsafe-agent COMMAND [FLAGS]
   enroll   attest, and keep the identity certificate (its key stays in the TPM)
   renew    the same with the identity itself, when a third of its life is left
   unlock   attest, and open the disk: --device DEV; the first time, --format
+  lock     see to it that no disk opens any more until the next boot
   status   say what this agent was given and what it has
 
 `
@@ -75,13 +80,14 @@ func run(ctx context.Context, args []string, out, errw io.Writer) int {
 	fs.StringVar(&p.log, "event-log", "/sys/kernel/security/tpm0/binary_bios_measurements", "the firmware's event log")
 	fs.StringVar(&p.ima, "ima", "", "IMA's list, /sys/kernel/security/ima/binary_runtime_measurements, where PCR 10 is part of the policy")
 	fs.DurationVar(&p.wait, "wait", 2*time.Minute, "how long to wait for the service and for an approval")
+	fs.StringVar(&p.evidence, "evidence", "", "attest, enroll: write what was sent, and what came back, to this file")
 	fs.StringVar(&p.disk, "disk", "root", "unlock: the disk's name on record")
 	fs.StringVar(&p.device, "device", "", "unlock: the block device")
 	fs.StringVar(&p.name, "name", "", "unlock: name under /dev/mapper (default: that of the disk)")
 	fs.StringVar(&p.scratch, "scratch", "/run", "unlock: directory in memory")
 	fs.BoolVar(&p.format, "format", false, "unlock: format the device when the service has no volume key of it on record; this destroys what is on it")
 	fs.BoolVar(&p.force, "now", false, "renew: even when it is not due")
-	commands := map[string]func(context.Context) error{"attest": p.attest, "enroll": p.enroll, "renew": p.renew, "unlock": p.unlock, "status": p.status}
+	commands := map[string]func(context.Context) error{"attest": p.attest, "enroll": p.enroll, "renew": p.renew, "unlock": p.unlock, "lock": p.lock, "status": p.status}
 	if len(args) == 0 {
 		fs.Usage()
 		return exitUsage
@@ -100,7 +106,7 @@ func run(ctx context.Context, args []string, out, errw io.Writer) int {
 		fs.Usage()
 		return exitUsage
 	}
-	if err := p.prepare(args[0] == "status"); err == nil {
+	if err := p.prepare(args[0]); err == nil {
 		err = do(ctx)
 		if p.tpm != nil {
 			p.tpm.Close()
@@ -121,18 +127,36 @@ func (p *program) say(en, zh string) string {
 	return en
 }
 
+// tell says something at the console, under the name of who says it.
+func (p *program) tell(en, zh string, args ...any) {
+	fmt.Fprintf(p.err, "vouchsafe-agent: "+p.say(en, zh)+"\n", args...)
+}
+
 // fail says what went wrong and what to do about it.
 func (p *program) fail(err error) int {
-	fmt.Fprintf(p.err, "vouchsafe-agent: %v\n", err)
 	var r *attester.Refused
+	code := ""
+	if errors.As(err, &r) && r.Code != "" && !strings.Contains(err.Error(), r.Code) {
+		code = " (" + r.Code + ")"
+	}
+	p.tell("%v%s", "%v%s", err, code)
 	var h interface{ Hint() string }
+	var dns *net.DNSError
+	var network *net.OpError
 	hint := ""
 	switch {
 	case errors.As(err, &r):
 		hint = r.Hint
 		if hint == "" && r.Code != "" {
-			hint = fmt.Sprintf(p.say("the service says %s; an operator can ask why: vouchsafe attest show", "服务的答复为 %s；运维人员可查看原因：vouchsafe attest show"), r.Code)
+			hint = p.say("an operator can ask why: vouchsafe attest show VM", "运维人员可查看原因：vouchsafe attest show VM")
 		}
+	case errors.As(err, &dns):
+		hint = p.say("is there a name server in /etc/resolv.conf? An address of numbers needs none", "/etc/resolv.conf 中是否有域名服务器？数字地址则不需要")
+	case errors.As(err, &network):
+		hint = p.say("does the service run, and has this machine an address and a route to it? ip address; ip route; --wait DURATION waits longer",
+			"服务是否在运行？本机是否有地址与路由？ip address；ip route；--wait DURATION 可延长等待")
+	case errors.Is(err, agent.ErrLocked):
+		hint = p.say("reboot", "请重启")
 	case errors.As(err, &h):
 		hint = h.Hint()
 	}
@@ -142,12 +166,13 @@ func (p *program) fail(err error) int {
 	return exitFailed
 }
 
-func (p *program) prepare(offline bool) error {
-	var err error
-	if p.given, err = p.sources.Load(p.url); err != nil {
-		return err
+func (p *program) prepare(command string) (err error) {
+	if command != "lock" { // which speaks to the TPM alone
+		if p.given, err = p.sources.Load(p.url); err != nil {
+			return err
+		}
 	}
-	if p.tpm, err = client.Open(p.tpmPath); err != nil && !offline {
+	if p.tpm, err = client.Open(p.tpmPath); err != nil && command != "status" {
 		return err
 	}
 	return nil
@@ -164,17 +189,53 @@ func (p *program) agent() (*agent.Agent, error) {
 
 // prove attests, and waits for the service as long as it may.
 func (p *program) prove(ctx context.Context, a *agent.Agent, disk string) (adm *agent.Admission, err error) {
+	p.tell("proving this boot of %s to %s; giving up in %v", "向 %[2]s 证明 %[1]s 的这次启动；%[3]v 后放弃", a.VM, a.URL, p.wait)
+	before := ""
 	err = agent.Wait(ctx, p.wait, func(why error, left time.Duration) {
-		fmt.Fprintf(p.err, p.say("vouchsafe-agent: waiting for %s, %v left: %v\n", "vouchsafe-agent：等待 %s，还剩 %v：%v\n"), a.URL, left, why)
+		if why.Error() == before {
+			p.tell("still waiting, %v left", "仍在等待，还剩 %v", left)
+			return
+		}
+		before = why.Error()
+		p.tell("waiting, %v left: %v", "等待中，还剩 %v：%v", left, why)
 		var r *attester.Refused
 		if errors.As(why, &r) && r.Code == "REFERENCE_MISSING" {
-			fmt.Fprintf(p.err, p.say("  an operator can approve this boot: vouchsafe policy enroll %s\n", "  运维人员可批准这次启动：vouchsafe policy enroll %s\n"), a.VM)
+			p.tell("an operator can approve this boot: vouchsafe policy enroll %s", "运维人员可批准这次启动：vouchsafe policy enroll %s", a.VM)
 		}
 	}, func(ctx context.Context) error {
 		adm, err = a.Attest(ctx, disk)
 		return err
 	})
-	return adm, err
+	if err != nil {
+		return nil, err
+	}
+	p.tell("%s is admitted, tier %s", "%s 已准入，级别 %s", a.VM, adm.Tier)
+	if err := p.saveEvidence(adm); err != nil {
+		adm.Close()
+		return nil, err
+	}
+	return adm, nil
+}
+
+// saveEvidence keeps an admission for people who want to look at it. The shares of
+// a disk key are no part of it.
+func (p *program) saveEvidence(adm *agent.Admission) error {
+	if p.evidence == "" {
+		return nil
+	}
+	shown := adm.Admitted
+	shown.Share = nil
+	data, err := json.Marshal(struct {
+		Request  admission.Request  `json:"request"`
+		Admitted admission.Admitted `json:"admitted"`
+	}{adm.Request, shown})
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(p.evidence, data, 0o600); err != nil {
+		return fmt.Errorf("writing the evidence: %w", err)
+	}
+	return nil
 }
 
 func (p *program) attest(ctx context.Context) error {
@@ -187,7 +248,6 @@ func (p *program) attest(ctx context.Context) error {
 		return err
 	}
 	defer adm.Close()
-	fmt.Fprintf(p.err, p.say("%s is admitted, tier %s\n", "%s 已准入，级别 %s\n"), a.VM, adm.Tier)
 	_, err = fmt.Fprintf(p.out, "%s\n", adm.Result)
 	return err
 }
@@ -209,7 +269,7 @@ func (p *program) keep(ctx context.Context, a *agent.Agent) error {
 	if err := agent.SaveIdentity(p.sources.Dir, adm); err != nil {
 		return fmt.Errorf("writing the certificate: %w", err)
 	}
-	fmt.Fprintf(p.err, p.say("%s has an identity until %s\n", "%s 的身份证书有效至 %s\n"), a.VM, adm.Chain[0].NotAfter.UTC().Format(time.RFC3339))
+	p.tell("%s has an identity until %s", "%s 的身份证书有效至 %s", a.VM, adm.Chain[0].NotAfter.UTC().Format(time.RFC3339))
 	return nil
 }
 
@@ -219,7 +279,7 @@ func (p *program) renew(ctx context.Context) error {
 	}
 	leaf := p.given.Identity[0]
 	if left := time.Until(leaf.NotAfter); !p.force && left > leaf.NotAfter.Sub(leaf.NotBefore)/3 {
-		fmt.Fprintf(p.err, p.say("nothing to do: good until %s (--now renews it all the same)\n", "无需续期：有效至 %s（--now 可强制续期）\n"), leaf.NotAfter.UTC().Format(time.RFC3339))
+		p.tell("nothing to do: good until %s (--now renews it all the same)", "无需续期：有效至 %s（--now 可强制续期）", leaf.NotAfter.UTC().Format(time.RFC3339))
 		return nil
 	}
 	credential, key, err := agent.IdentityCredential(p.tpm, p.given.Identity)
@@ -262,6 +322,16 @@ func (p *program) unlock(ctx context.Context) error {
 	return errors.Join(p.open(ctx, adm, key), a.Lock())
 }
 
+// lock is for a boot that goes on without its disk: whoever gets its console must
+// not get the disk, too.
+func (p *program) lock(context.Context) error {
+	if err := (&agent.Agent{Config: agent.Config{TPM: p.tpm}}).Lock(); err != nil {
+		return err
+	}
+	p.tell("no disk opens any more until the next boot", "下次启动之前不再打开任何磁盘")
+	return nil
+}
+
 // open opens the disk, and formats it before if that was asked for.
 func (p *program) open(ctx context.Context, adm *agent.Admission, key secret.Bytes) (err error) {
 	volume := agent.LUKS{Device: p.device, Scratch: p.scratch}
@@ -273,6 +343,7 @@ func (p *program) open(ctx context.Context, adm *agent.Admission, key secret.Byt
 		if there, err := volume.Formatted(ctx); err != nil || there {
 			return errors.Join(err, fmt.Errorf("%s is a LUKS volume already and not ours: wipefs -a %s, if it may go", p.device, p.device))
 		}
+		p.tell("formatting %s: the service has no volume key of disk %s on record yet", "格式化 %s：服务尚未登记磁盘 %s 的卷密钥", p.device, p.disk)
 		if want, err = volume.Format(ctx, key); err != nil {
 			return err
 		}
@@ -290,7 +361,7 @@ func (p *program) open(ctx context.Context, adm *agent.Admission, key secret.Byt
 	if err := volume.Open(ctx, key, want, p.name); err != nil {
 		return err
 	}
-	fmt.Fprintf(p.err, p.say("%s is open as /dev/mapper/%s\n", "%s 已打开为 /dev/mapper/%s\n"), p.device, p.name)
+	p.tell("%s is open as /dev/mapper/%s", "%s 已打开为 /dev/mapper/%s", p.device, p.name)
 	return nil
 }
 
@@ -305,6 +376,15 @@ func (p *program) status(context.Context) error {
 		tpm = p.tpmPath
 	}
 	fmt.Fprintf(p.out, "tpm       %s\n", tpm)
+	if p.tpm != nil {
+		disks := p.say("can be opened in this boot", "本次启动可以打开")
+		if locked, err := a.Locked(); err != nil {
+			return err
+		} else if locked {
+			disks = p.say("none opens any more until the next boot", "下次启动之前不再打开")
+		}
+		fmt.Fprintf(p.out, "disks     %s\n", disks)
+	}
 	identity := p.say("none yet: vouchsafe-agent enroll", "尚无：vouchsafe-agent enroll")
 	if len(p.given.Identity) > 0 {
 		identity = p.given.Identity[0].NotAfter.UTC().Format(time.RFC3339)

@@ -75,6 +75,11 @@ func playBoot(tpm *client.Client, commandLine string) ([]byte, []eventlog.Alg, e
 	if err != nil {
 		return nil, nil, err
 	}
+	return log.Encode(), banks, extendAll(tpm, log)
+}
+
+// extendAll extends every event of a log into the TPM.
+func extendAll(tpm *client.Client, log *eventlog.Log) error {
 	for i := range log.Events {
 		e := &log.Events[i]
 		if !e.Extends() {
@@ -85,10 +90,10 @@ func playBoot(tpm *client.Client, commandLine string) ([]byte, []eventlog.Alg, e
 			digests = append(digests, tpm2.TPMTHA{HashAlg: tpm2.AlgID(dg.Alg), Digest: dg.Sum})
 		}
 		if err := tpm.ExtendPCR(int(e.PCR), digests...); err != nil {
-			return nil, nil, fmt.Errorf("extending PCR %d: %w", e.PCR, err)
+			return fmt.Errorf("extending PCR %d: %w", e.PCR, err)
 		}
 	}
-	return log.Encode(), banks, nil
+	return nil
 }
 
 // replays checks the log against the PCRs of the vTPM, in every bank.

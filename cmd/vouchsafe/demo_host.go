@@ -41,7 +41,7 @@ func (d *demo) serve() error {
 	served := make(chan error, 1)
 	quiet := &app{in: d.app.in, out: io.Discard, err: io.Discard, langFlag: d.app.langFlag}
 	go func() {
-		served <- serve(ctx, quiet, dir, serverOptions{listen: "127.0.0.1:0", serviceOptions: serviceOptions{localHost: demoHost}})
+		served <- serve(ctx, quiet, dir, serverOptions{listen: "127.0.0.1:0", names: []string{guestGateway}, serviceOptions: serviceOptions{localHost: demoHost}})
 	}()
 	d.stopService = func() error { cancel(); return <-served }
 	for {
@@ -93,7 +93,7 @@ func (d *demo) manufacture(key secret.Bytes) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	eks, err := instance.Provision(vtpm.Provisioning{EKs: true})
+	eks, err := instance.Provision(vtpm.Provisioning{EKs: true, Banks: d.activate})
 	if err := errors.Join(err, instance.Close()); err != nil {
 		return nil, err
 	}

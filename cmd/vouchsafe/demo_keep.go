@@ -121,4 +121,7 @@ const evidenceReadme = `What the demo left, and what other people's tools make o
 quote.nonce is the qualifying data: the hash over the service's nonce, the VM, its keys and the TLS
 connection. residence.json says where the vTPM lived. disk.key is here because this is a demonstration:
 a real agent never writes it down. disk.luks is there when cryptsetup was installed.
+
+With --guest, quote, log and certificate are those of the guest's first boot, initrd is what it booted,
+and console-N-NAME.txt is what a person read at its console in boot N.
 `

@@ -40,6 +40,7 @@ type demo struct {
 	host        *apiClient
 	root        *x509.Certificate
 	guest       tls.Certificate // the agent's first credential
+	activate    []string        // PCR banks of the vTPM; nil: all
 
 	stopVTPM   func() // ends the running vTPM
 	tpm        *client.Client
@@ -451,39 +452,43 @@ func (d *demo) swapped() (string, error) {
 	if err := d.disk.Check(d.ctx, d.key, d.volume); err != nil {
 		return "", err
 	}
-	// 2. An old copy of the vTPM's state.
-	d.powerOff()
-	old, oldGeneration := filepath.Join(d.dir, "old"), d.generation
-	if err := os.CopyFS(old, os.DirFS(d.stateDir())); err != nil {
-		return "", err
-	}
-	if err := d.well(); err != nil {
-		return "", err
-	}
-	d.powerOff()
-	if _, err := d.lend(oldGeneration); refused(err, "STATE_ROLLED_BACK") != nil {
-		return "", refused(err, "STATE_ROLLED_BACK")
-	}
-	// A host that lies about the generation gets a key that does not open the old file.
-	current := d.stateDir() + ".current"
-	l, err := d.lend(d.generation)
-	if err != nil {
-		return "", err
-	}
-	if err := errors.Join(os.Rename(d.stateDir(), current), os.Rename(old, d.stateDir())); err != nil {
-		return "", err
-	}
-	err = d.take(secret.Bytes{}, l)
-	if err := refused(err, "STATE_WRONG_KEY"); err != nil {
-		return "", err
-	}
-	// Both gone, all is well.
-	if err := errors.Join(os.RemoveAll(d.stateDir()), os.Rename(current, d.stateDir()), d.well()); err != nil {
+	if err := d.oldState(d.well, d.well); err != nil {
 		return "", err
 	}
 	return d.say("a disk that the same key opens, with another volume key: DISK_SWAPPED before anything on it runs; an old copy of the vTPM: STATE_ROLLED_BACK, "+
 		"and its key is never handed out again (STATE_WRONG_KEY). The right ones back: all opens",
 		"同一密钥可打开、但卷密钥不同的磁盘：在其上任何内容运行之前即 DISK_SWAPPED；vTPM 的旧副本：STATE_ROLLED_BACK，且其密钥不再发放（STATE_WRONG_KEY）。换回原物：全部可打开"), nil
+}
+
+// oldState puts an old copy of the vTPM's state back, and sees it refused. Boots
+// before and after must open everything.
+func (d *demo) oldState(before, after func() error) error {
+	d.powerOff()
+	old, oldGeneration := filepath.Join(d.dir, "old"), d.generation
+	if err := os.CopyFS(old, os.DirFS(d.stateDir())); err != nil {
+		return err
+	}
+	if err := before(); err != nil {
+		return err
+	}
+	d.powerOff()
+	if _, err := d.lend(oldGeneration); refused(err, "STATE_ROLLED_BACK") != nil {
+		return refused(err, "STATE_ROLLED_BACK")
+	}
+	// A host that lies about the generation gets a key that does not open the old file.
+	current := d.stateDir() + ".current"
+	l, err := d.lend(d.generation)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(os.Rename(d.stateDir(), current), os.Rename(old, d.stateDir())); err != nil {
+		return err
+	}
+	if err := refused(d.take(secret.Bytes{}, l), "STATE_WRONG_KEY"); err != nil {
+		return err
+	}
+	// Both gone, all is well.
+	return errors.Join(os.RemoveAll(d.stateDir()), os.Rename(current, d.stateDir()), after())
 }
 
 func (d *demo) replayed() (string, error) {

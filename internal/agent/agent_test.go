@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -55,7 +54,7 @@ func TestLUKS(t *testing.T) {
 	if err := mine.Check(t.Context(), key, digest); err != nil {
 		t.Error(err)
 	}
-	if err := mine.Check(t.Context(), wrong, digest); err == nil || errors.Is(err, ErrOtherDisk) {
+	if err := mine.Check(t.Context(), wrong, digest); !errors.Is(err, ErrShut) {
 		t.Errorf("with a wrong key: %v", err)
 	}
 	if err := other.Check(t.Context(), key, digest); !errors.Is(err, ErrOtherDisk) {
@@ -64,8 +63,10 @@ func TestLUKS(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(dir, "vouchsafe-header*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
-	var exit *exec.ExitError
-	if err := (LUKS{Device: filepath.Join(dir, "nothing"), Scratch: dir}).Check(t.Context(), key, digest); !errors.As(err, &exit) {
+	if err := file("empty").Check(t.Context(), key, digest); !errors.Is(err, ErrShut) {
+		t.Errorf("an empty disk: %v", err)
+	}
+	if err := (LUKS{Device: filepath.Join(dir, "nothing"), Scratch: dir}).Check(t.Context(), key, digest); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no disk: %v", err)
 	}
 }

@@ -153,18 +153,23 @@ const pause = 3 * time.Second
 // the time is over. say is told what is waited for, and how long still.
 func Wait(ctx context.Context, most time.Duration, say func(why error, left time.Duration), do func(context.Context) error) error {
 	end := time.Now().Add(most)
-	ctx, cancel := context.WithDeadline(ctx, end)
+	bounded, cancel := context.WithDeadline(ctx, end)
 	defer cancel()
+	var before error
 	for {
-		err := do(ctx)
-		left := time.Until(end)
+		err := do(bounded)
 		if err == nil || !passing(err) || ctx.Err() != nil {
 			return err
 		}
+		if bounded.Err() != nil && before != nil {
+			err = before // the last try was cut short: its reason is ours
+		}
+		left := time.Until(end)
 		if left < pause {
 			return fmt.Errorf("gave up after %v: %w", most, err)
 		}
 		say(err, left.Round(time.Second))
+		before = err
 		select {
 		case <-ctx.Done():
 			return err
@@ -192,5 +197,5 @@ func passing(err error) bool {
 		return false // who answers is not our service
 	}
 	var tpm *client.CommandError
-	return !errors.As(err, &tpm) && !errors.Is(err, os.ErrNotExist)
+	return !errors.As(err, &tpm) && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, attester.ErrAddress)
 }

@@ -31,6 +31,10 @@ const luksCipher = "aes-xts-plain64"
 // ErrOtherDisk means that this is not the disk that was recorded.
 var ErrOtherDisk = errors.New("this is not the disk that the service knows: its volume key is another one (DISK_SWAPPED)")
 
+// ErrShut means that the right key does not open what is there: somebody else's
+// disk, an empty one, or a changed header.
+var ErrShut = errors.New("the VM's key does not open it: this is another disk, or its header was changed (DISK_SWAPPED)")
+
 // Formatted says whether there is a LUKS header.
 func (l LUKS) Formatted(ctx context.Context) (bool, error) {
 	_, err := cryptsetup(ctx, nil, "isLuks", "--type", "luks2", l.Device)
@@ -99,6 +103,12 @@ func (l LUKS) inspect(ctx context.Context, key secret.Bytes) (digest []byte, don
 			done()
 		}
 	}()
+	if there, err := l.Formatted(ctx); err != nil || !there {
+		if _, gone := os.Stat(l.Device); gone != nil {
+			return nil, done, gone
+		}
+		return nil, done, errors.Join(err, fmt.Errorf("there is no LUKS2 header: %w", ErrShut))
+	}
 	if _, err := cryptsetup(ctx, nil, "luksHeaderBackup", "--header-backup-file", l.header(), l.Device); err != nil {
 		return nil, done, err
 	}
@@ -110,6 +120,9 @@ func (l LUKS) inspect(ctx context.Context, key secret.Bytes) (digest []byte, don
 		return nil, done, err
 	}
 	dump, err := cryptsetup(ctx, key.Reveal(), "luksDump", "--batch-mode", "--dump-volume-key", "--key-file", "-", l.header())
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == noPermission {
+		return nil, done, ErrShut
+	}
 	if err != nil {
 		return nil, done, err
 	}
@@ -135,9 +148,9 @@ func checkMetadata(text []byte) error {
 		if len(m.Segments) == 1 && s.Type == "crypt" && s.Encryption == luksCipher {
 			return nil
 		}
-		return fmt.Errorf("the LUKS header says %.40q with %.40q in %d segments; want one of %s: it was changed", s.Type, s.Encryption, len(m.Segments), luksCipher)
+		return fmt.Errorf("the LUKS header says %.40q with %.40q in %d segments; want one of %s: it was changed (DISK_SWAPPED)", s.Type, s.Encryption, len(m.Segments), luksCipher)
 	}
-	return errors.New("the LUKS header has no segment")
+	return errors.New("the LUKS header has no segment: it was changed (DISK_SWAPPED)")
 }
 
 // volumeKey reads what luksDump --dump-volume-key prints: "MK dump:" and lines
@@ -153,6 +166,9 @@ func volumeKey(dump []byte) ([]byte, error) {
 	}
 	return b, nil
 }
+
+// noPermission is cryptsetup's exit code for a key that opens no slot (cryptsetup(8), RETURN CODES).
+const noPermission = 2
 
 // cryptsetup runs it with key on standard input. Nothing secret is an argument.
 func cryptsetup(ctx context.Context, key []byte, args ...string) ([]byte, error) {

@@ -26,9 +26,13 @@ const LocalShareHandle tpm2.Handle = 0x81005653
 
 // DiskKey joins the server's share, which only this TPM in this boot can read,
 // and the local one, which the TPM unseals in an approved state alone. The first
-// time it makes the local share. It must come before [Agent.Lock].
+// time it makes the local share. It must come before [Agent.Lock], and once for an admission.
 func (a *Agent) DiskKey(adm *Admission, disk string) (secret.Bytes, error) {
 	fail := func(err error) (secret.Bytes, error) {
+		// A person at the console reads why, not only the TPM's return code.
+		if locked, lerr := a.Locked(); lerr == nil && locked {
+			err = fmt.Errorf("%w (%v)", ErrLocked, err)
+		}
 		return secret.Bytes{}, fmt.Errorf("getting the key of disk %s: %w", disk, err)
 	}
 	if adm.Share == nil || adm.boot == nil {
@@ -38,16 +42,22 @@ func (a *Agent) DiskKey(adm *Admission, disk string) (secret.Bytes, error) {
 	if err != nil {
 		return fail(err)
 	}
+	server, err := a.serverShare(adm, policy)
+	if err != nil {
+		return fail(fmt.Errorf("opening the server's share: %w", err))
+	}
+	defer server.Erase()
+	// Linux's /dev/tpmrm0 has room for three objects (drivers/char/tpm/tpm2-space.c), and
+	// this one has done its work.
+	if err := a.TPM.Flush(adm.boot.Handle); err != nil {
+		return fail(err)
+	}
+	adm.boot = nil
 	srk, err := a.TPM.CreatePrimary(client.Hierarchy(tpm2.RHOwner, nil), client.SRKTemplate(client.P256))
 	if err != nil {
 		return fail(err)
 	}
 	defer a.TPM.Flush(srk.Handle)
-	server, err := a.serverShare(adm, policy, srk)
-	if err != nil {
-		return fail(fmt.Errorf("opening the server's share: %w", err))
-	}
-	defer server.Erase()
 	local, err := a.localShare(policy, srk)
 	if err != nil {
 		return fail(err)
@@ -73,6 +83,19 @@ func (a *Agent) LocalShare(unlock *admission.Unlock) (secret.Bytes, error) {
 	}
 	defer a.TPM.Flush(srk.Handle)
 	return a.localShare(policy, srk)
+}
+
+// ErrLocked means that this boot has had its disk key.
+var ErrLocked = errors.New("PCR 15 was extended, as after each opening: a disk opens once a boot")
+
+// Locked says whether [Agent.Lock] was called in this boot.
+func (a *Agent) Locked() (bool, error) {
+	values, err := a.TPM.ReadPCRs(client.Select(tpm2.AlgSHA256, attest.UnlockPCR))
+	if err != nil {
+		return false, err
+	}
+	v := values[tpm2.AlgSHA256][attest.UnlockPCR]
+	return !bytes.Equal(v, make([]byte, len(v))), nil
 }
 
 // Lock ends the time in which this boot can have the disk key.
@@ -125,7 +148,7 @@ func newUnlocking(u *admission.Unlock) (*unlocking, error) {
 
 // serverShare imports what the service encrypted to this boot's key. Its policy
 // is the approved PCR values themselves.
-func (a *Agent) serverShare(adm *Admission, u *unlocking, salt *client.Key) (secret.Bytes, error) {
+func (a *Agent) serverShare(adm *Admission, u *unlocking) (secret.Bytes, error) {
 	d := client.Duplicate{Blob: adm.Share.Duplicate, Seed: adm.Share.Seed}
 	if err := tpm2.Unmarshal(adm.Share.Public, &d.Public); err != nil {
 		return secret.Bytes{}, err
@@ -139,7 +162,7 @@ func (a *Agent) serverShare(adm *Admission, u *unlocking, salt *client.Key) (sec
 		return secret.Bytes{}, err
 	}
 	defer a.TPM.Flush(item.Handle)
-	return a.unseal(item.Entity, salt, func(s *client.Session) error { return s.PolicyPCR(u.selection, nil) })
+	return a.unseal(item.Entity, adm.boot, func(s *client.Session) error { return s.PolicyPCR(u.selection, nil) })
 }
 
 // localShare unseals the VM's own share, or makes it.

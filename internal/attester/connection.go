@@ -25,7 +25,12 @@ const (
 	maxAnswer = 4 << 20
 	// callTime bounds one request.
 	callTime = 30 * time.Second
+	// dialTime bounds the wait for a connection: so often a person at a console reads that there is none.
+	dialTime = 10 * time.Second
 )
+
+// ErrAddress means that no waiting helps: the address must be another one.
+var ErrAddress = errors.New("that is no address of a service; want https://HOST:PORT")
 
 // Service is whom to prove oneself to, and as whom.
 type Service struct {
@@ -55,7 +60,7 @@ type Connection struct {
 func (s Service) Connect(ctx context.Context) (*Connection, error) {
 	u, err := url.Parse(s.URL)
 	if err != nil || u.Scheme != "https" || u.Host == "" {
-		return nil, fmt.Errorf("%.100q is no address of a service: https://HOST:PORT", s.URL)
+		return nil, fmt.Errorf("%.100q: %w", s.URL, ErrAddress)
 	}
 	host := u.Host
 	if u.Port() == "" {
@@ -74,7 +79,7 @@ func (s Service) Connect(ctx context.Context) (*Connection, error) {
 			return err
 		},
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	ctx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
 	raw, err := (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", host)
 	if err != nil {
