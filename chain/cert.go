@@ -24,6 +24,11 @@ type Cert struct {
 	Damage   string
 	evidence string // of the damage
 
+	// lenient is the certificate as a milder reader has it, when only the strict
+	// one refuses it; quirk is why, once it is known to be as it was signed.
+	lenient *x509.Certificate
+	quirk   string
+
 	unordered bool // it comes out of a container in which order means nothing
 
 	origin  origin
@@ -75,12 +80,12 @@ func parseCert(der []byte) *Cert {
 			c.Damage, c.evidence = "MALFORMED_CERT", strings.TrimPrefix(err.Error(), "x509: ")
 			if strings.Contains(err.Error(), "elliptic curve") {
 				c.Damage, c.evidence = "WEAK_KEY", "an elliptic curve that browsers and Go do not accept"
+			} else {
+				c.lenient = parseLenient(der)
 			}
 			break
 		}
-		c.X = x
-		c.subject, c.issuer, c.spki = x.RawSubject, x.RawIssuer, x.RawSubjectPublicKeyInfo
-		c.ski, c.aki, c.serial = x.SubjectKeyId, x.AuthorityKeyId, x.SerialNumber
+		c.take(x)
 	}
 	if c.X == nil {
 		c.salvage()
@@ -88,6 +93,12 @@ func parseCert(der []byte) *Cert {
 	c.pub = publicKey(c.spki, c.X)
 	c.nameKeys = [2]string{nameKey(c.subject), nameKey(c.issuer)}
 	return c
+}
+
+func (c *Cert) take(x *x509.Certificate) {
+	c.X = x
+	c.subject, c.issuer, c.spki = x.RawSubject, x.RawIssuer, x.RawSubjectPublicKeyInfo
+	c.ski, c.aki, c.serial = x.SubjectKeyId, x.AuthorityKeyId, x.SerialNumber
 }
 
 // claimed is the length that a cut element says it has.

@@ -28,10 +28,12 @@ var trustCodes = []code{
 	entry("NOT_A_CA", e_, ClassReissue, "A certificate that is no CA has signed another one; no client accepts that.", "一个不是 CA 的证书签发了另一个证书；任何客户端都不接受。", "Have the leaf issued by a real CA.", "由真正的 CA 签发叶证书。"),
 	entry("CA_KEY_USAGE", e_, ClassReissue, "The issuer's keyUsage does not allow it to sign certificates.", "签发者的 keyUsage 不允许签发证书。", "Have the CA certificate reissued with keyCertSign.", "重新签发带有 keyCertSign 的 CA 证书。"),
 	entry("CRITICAL_EXTENSION", e_, ClassReissue, "A critical extension that clients do not know: they must refuse the certificate (RFC 5280, Section 4.2).", "含有客户端不认识的关键扩展：必须拒绝该证书（RFC 5280 第 4.2 节）。", "Have it issued without the extension, or with it not critical.", "重新签发，去掉该扩展或改为非关键。"),
+	entry("NONCONFORMING", e_, ClassReissue, "{0} is as its CA signed it, but in a form that strict clients cannot read; it is not damaged, and copying it again does not help.", "{0} 与 CA 签名时一致，但其格式严格的客户端无法读取；证书没有损坏，重新复制也无济于事。", "Have the certificate reissued, and tell the CA what was seen.", "请重新签发证书，并把上述现象告知 CA。"),
 	entry("WEAK_HASH", e_, ClassReissue, "The signature uses {0}, which can be forged; clients have refused it since 2017, and OpenSSL 3 does at its default security level.", "签名使用可被伪造的 {0}；客户端自 2017 年起拒绝，OpenSSL 3 默认安全级别也拒绝。", "Have it reissued with SHA-256.", "用 SHA-256 重新签发。"),
 	entry("WEAK_KEY", e_, ClassReissue, "The key is too weak, or of a kind that clients refuse.", "密钥强度不足，或属于客户端拒绝的类型。", "Make a new key (P-256, P-384, or RSA with 2048 bits and more) and have the certificate reissued.", "生成新密钥（P-256、P-384 或 2048 位以上 RSA）并重新签发证书。"),
 	entry("UNKNOWN_ALGORITHM", w_, ClassNone, "The key or signature is of a kind that we cannot check.", "密钥或签名属于我们无法验证的类型。", "Check it with the software that is to use it.", "请用将要使用它的软件验证。"),
 	entry("CRL_UNUSABLE", w_, ClassNone, "The CRL given cannot be believed, so it says nothing about revocation.", "所给的 CRL 不可信，因此不能说明吊销状态。", "Fetch the CRL again from its CA.", "从 CA 重新获取 CRL。"),
+	entry("REVOCATION_OPEN", w_, ClassNone, "None of the CRLs given says whether {0} is revoked.", "所给的 CRL 都不能说明 {0} 是否被吊销。", "Give the CRL that the certificate names: openssl x509 -noout -ext crlDistributionPoints -in FILE", "请提供证书中指明的 CRL：openssl x509 -noout -ext crlDistributionPoints -in FILE"),
 	entry("OCSP_UNUSABLE", w_, ClassNone, "The OCSP response given cannot be believed, so it says nothing about revocation.", "所给的 OCSP 响应不可信，因此不能说明吊销状态。", "Fetch a new response.", "重新获取响应。"),
 }
 

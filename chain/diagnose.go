@@ -71,6 +71,9 @@ func (d *diagnosis) run() {
 	}
 	d.unique()
 	d.find = newFinder(d.certs, d.o.Roots, d.o.Pool)
+	d.believeSigned()
+	d.o.OCSP = readOCSP(d.o.OCSP)
+	d.o.revocation = newRevocation(d.o, d.readCRLs(), d.find)
 	d.chooseLeaf()
 	if d.leaf == nil {
 		for _, c := range d.certs {

@@ -147,29 +147,31 @@ func mldsaPublic(der []byte) crypto.PublicKey {
 // verifies says that parent's key made child's signature. Names do not matter
 // here, nor does weakness: MD5 is verified, and complained about elsewhere.
 func verifies(parent, child *Cert) bool {
-	if parent.pub == nil || child.X == nil {
-		return false
-	}
 	x := child.X
-	if !sameAlgorithm(x.Raw) {
+	return x != nil && verifiesSigned(parent.pub, x.SignatureAlgorithm, x.Raw, x.RawTBSCertificate, x.Signature)
+}
+
+// verifiesSigned is the same for whatever is SIGNED: a certificate or a CRL.
+func verifiesSigned(key any, algorithm x509.SignatureAlgorithm, raw, tbs, signature []byte) bool {
+	if !sameAlgorithm(raw) {
 		return false
 	}
-	switch pub := parent.pub.(type) {
+	switch pub := key.(type) {
 	case *mldsa.PublicKey:
-		return verifyMLDSA(pub, x)
+		return verifyMLDSA(pub, raw, tbs, signature)
 	case *rsa.PublicKey:
 		if pub.N.BitLen() > maxRSABits || pub.E < 3 {
 			return false
 		}
-		if h := pkcs1Hash(x.SignatureAlgorithm); h != 0 && (pub.N.BitLen() < 1024 || h == crypto.MD5 || h == crypto.SHA1) {
-			return verifyPKCS1(pub, h, x.RawTBSCertificate, x.Signature)
+		if h := pkcs1Hash(algorithm); h != 0 && (pub.N.BitLen() < 1024 || h == crypto.MD5 || h == crypto.SHA1) {
+			return verifyPKCS1(pub, h, tbs, signature)
 		}
 	case *ecdsa.PublicKey, ed25519.PublicKey:
 	default:
 		return false
 	}
-	issuer := &x509.Certificate{PublicKey: parent.pub}
-	switch parent.pub.(type) {
+	issuer := &x509.Certificate{PublicKey: key}
+	switch key.(type) {
 	case *rsa.PublicKey:
 		issuer.PublicKeyAlgorithm = x509.RSA
 	case *ecdsa.PublicKey:
@@ -177,7 +179,7 @@ func verifies(parent, child *Cert) bool {
 	case ed25519.PublicKey:
 		issuer.PublicKeyAlgorithm = x509.Ed25519
 	}
-	return issuer.CheckSignature(x.SignatureAlgorithm, x.RawTBSCertificate, x.Signature) == nil
+	return issuer.CheckSignature(algorithm, tbs, signature) == nil
 }
 
 // sameAlgorithm wants the signature algorithm inside what is signed to be the
@@ -197,18 +199,18 @@ func sameAlgorithm(raw []byte) bool {
 	return false
 }
 
-func verifyMLDSA(pub *mldsa.PublicKey, x *x509.Certificate) bool {
+func verifyMLDSA(pub *mldsa.PublicKey, raw, tbs, signature []byte) bool {
 	var c struct {
 		TBS asn1.RawValue
 		Alg algorithmIdentifier
 		Sig asn1.BitString
 	}
-	if _, err := asn1.Unmarshal(x.Raw, &c); err != nil || len(c.Alg.Parameters.FullBytes) > 0 {
+	if _, err := asn1.Unmarshal(raw, &c); err != nil || len(c.Alg.Parameters.FullBytes) > 0 {
 		return false
 	}
 	for _, a := range mldsaOIDs {
 		if c.Alg.Algorithm.Equal(a.oid) && pub.Parameters() == a.params() {
-			return mldsa.Verify(pub, x.RawTBSCertificate, x.Signature, nil) == nil
+			return mldsa.Verify(pub, tbs, signature, nil) == nil
 		}
 	}
 	return false

@@ -32,6 +32,9 @@ const (
 	// maxNames bounds names times constraints on one path, as Go's own 250,000
 	// does; OpenSSL stops at 2^20.
 	maxNames = 250_000
+	// maxPoints bounds the distribution points of a certificate, and the names of
+	// one. PKITS has 3; public CAs have 1.
+	maxPoints = 32
 	// maxRSABits bounds the modulus that we exponentiate with; 8192 is seen, 16384 sold.
 	maxRSABits = 16384
 	// maxSegments bounds the table that maps repaired text back to the file.
