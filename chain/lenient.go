@@ -75,7 +75,8 @@ func lenientChanges(tbs tlv) []lenientChange {
 	return out
 }
 
-// offsetIn says where part, a slice of whole, begins in it.
+// offsetIn says where part, a slice of whole, begins in it: both end where the
+// array does.
 func offsetIn(whole, part []byte) int { return cap(whole) - cap(part) }
 
 // believeSigned takes certificates that only the strict reader refuses for what
