@@ -174,7 +174,15 @@ func (c *Cert) salvage() {
 }
 
 // Subject names the certificate for a person.
-func (c *Cert) Subject() string { return nameText(c.subject) }
+func (c *Cert) Subject() string {
+	if s := nameText(c.subject); s != emptyName || c.X == nil || len(c.X.DNSNames) == 0 {
+		return s
+	}
+	// ACME certificates have only names in the SAN.
+	return emptyName + " " + clipName(c.X.DNSNames[0])
+}
+
+const emptyName = "(empty name)"
 
 // Issuer names who signed it.
 func (c *Cert) Issuer() string { return nameText(c.issuer) }
@@ -188,7 +196,7 @@ func nameText(der []byte) string {
 		return "?"
 	}
 	if len(rdn) == 0 {
-		return "(empty name)"
+		return emptyName
 	}
 	s := rdn.String()
 	if r := []rune(s); len(r) > 120 {
@@ -202,7 +210,7 @@ func (c *Cert) short() string {
 	if c.X != nil && c.X.Subject.CommonName != "" {
 		return clipName(c.X.Subject.CommonName)
 	}
-	if c.X != nil && len(c.X.DNSNames) > 0 && c.Subject() == "(empty name)" {
+	if c.X != nil && len(c.X.DNSNames) > 0 && nameText(c.subject) == emptyName {
 		return clipName(c.X.DNSNames[0])
 	}
 	return c.Subject()

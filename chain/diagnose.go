@@ -134,16 +134,27 @@ func (d *diagnosis) items() {
 	}
 }
 
-// unique sets copies aside.
+// unique sets copies aside: however many there are, somebody joined two files once.
 func (d *diagnosis) unique() {
 	seen := map[[32]byte]*Cert{}
+	var copies []*Cert
+	var ev []string
 	for _, c := range d.f.Certs {
 		if first := seen[c.sha]; first != nil {
-			d.add("DUPLICATE", c, at(c), fmt.Sprintf("certificate %d is certificate %d again", c.Index, first.Index))
+			copies = append(copies, c)
+			if len(ev) < 8 {
+				ev = append(ev, fmt.Sprintf("certificate %d is certificate %d again", c.Index, first.Index))
+			}
 			continue
 		}
 		seen[c.sha] = c
 		d.certs = append(d.certs, c)
+	}
+	if n := len(copies); n > len(ev) {
+		ev = append(ev, fmt.Sprintf("and %d more", n-len(ev)))
+	}
+	if len(copies) > 0 {
+		d.add("DUPLICATE", copies[0], at(copies[0]), strings.Join(ev, ", "))
 	}
 }
 
