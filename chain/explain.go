@@ -152,7 +152,11 @@ func (d *diagnosis) missing(child *Cert, above []*Cert) {
 			return
 		}
 	}
-	d.add("MISSING_INTERMEDIATE", child, at(child), "not in the file, but in the pool: "+strings.Join(names, ", "), above[0].short(), child.short())
+	where := "not in the file, but in the pool: "
+	if d.beside(above[0]) {
+		where = "trusted by the keystore, but not in the chain of its key: "
+	}
+	d.add("MISSING_INTERMEDIATE", child, at(child), where+strings.Join(names, ", "), above[0].short(), child.short())
 }
 
 // explainEnd tells why the path ends before a trusted root.
@@ -254,17 +258,20 @@ func (d *diagnosis) extras() {
 	if d.leaf.X == nil && len(d.leaf.issuer) == 0 {
 		return // nobody can say what belongs to it
 	}
+	if d.f.entries > 1 {
+		d.add("KEYSTORE_ENTRIES", d.leaf, at(d.leaf), fmt.Sprintf("%d key entries", d.f.entries), d.leaf.short(), fmt.Sprint(d.f.entries))
+	}
 	for _, c := range d.certs {
 		if c == d.leaf || c.Damage != "" {
 			continue
 		}
 		anchor := d.o.Roots.holds(c)
-		if c.selfIssued() && (anchor != nil || d.anchorOf(c)) {
+		if c.selfIssued() && (anchor != nil || d.anchorOf(c)) && (d.f.entries <= 1 || d.anchorOf(c)) {
 			d.add("ROOT_INCLUDED", c, at(c), "self-signed, and clients have it")
 			continue
 		}
-		if d.used[c] {
-			continue
+		if d.used[c] || d.f.entries > 1 {
+			continue // used, or of another entry's chain
 		}
 		switch twin := d.twin(c); {
 		case !d.looksCA(c):

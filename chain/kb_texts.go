@@ -32,7 +32,7 @@ var knowledge = map[string]told{
 	"DER_NOT_PEM":         tell("Binary; the first bytes are 30 82. Files called .cer or .crt by Windows, or .der.", "二进制，开头为 30 82。Windows 的 .cer、.crt 或 .der 文件。", "nginx, Apache, HAProxy, Go, Node fail; Windows, Java keytool and openssl x509 (3.0) read it.", "nginx、Apache、HAProxy、Go、Node 失败；Windows、Java keytool 和 openssl x509（3.0）能读。"),
 	"PKCS7":               tell("BEGIN PKCS7, or a .p7b file; CAs offer it for IIS and Tomcat.", "BEGIN PKCS7，或 .p7b 文件；CA 为 IIS 和 Tomcat 提供。", "nginx, Apache, HAProxy, Go fail; Windows and keytool read it.", "nginx、Apache、HAProxy、Go 失败；Windows 和 keytool 能读。"),
 	"PKCS12":              tell("A .pfx or .p12 file, binary, locked by a password; IIS and Java export it.", ".pfx 或 .p12 文件，二进制，有密码；由 IIS 和 Java 导出。", "nginx, Apache, HAProxy, Go fail; IIS, Java and macOS read it.", "nginx、Apache、HAProxy、Go 失败；IIS、Java 和 macOS 能读。"),
-	"JKS":                 tell("A file that starts with FE ED FE ED.", "以 FE ED FE ED 开头的文件。", "Only Java reads it.", "只有 Java 能读。"),
+	"JKS":                 tell("A file that starts with FE ED FE ED (JKS) or CE CE CE CE (JCEKS).", "以 FE ED FE ED（JKS）或 CE CE CE CE（JCEKS）开头的文件。", "Only Java reads it.", "只有 Java 能读。"),
 	"MALFORMED_CONTAINER": tell("A .p7b or .pfx that is cut or changed.", "被截断或改动的 .p7b 或 .pfx。", "Everyone fails.", "全部失败。"),
 
 	"CLOCK_BEHIND":           tell("\"certificate is not yet valid\" even for the root; the date is 1970, 2000 or the firmware's.", "连根证书都“尚未生效”；日期是 1970、2000 或固件日期。", "Every client on this machine fails, with every site; others do not.", "本机所有客户端访问任何网站都失败，其他机器正常。"),
@@ -77,6 +77,7 @@ var knowledge = map[string]told{
 	"UNRELATED_CERT":       tell("An intermediate of another CA, left from the last renewal.", "另一 CA 的中间证书，上次续期遗留。", "New clients ignore it; strict TLS 1.2 clients may stop.", "新客户端忽略；严格的 TLS 1.2 客户端可能中止。"),
 	"PRIVATE_KEY_IN_CHAIN": tell("BEGIN PRIVATE KEY between certificates.", "证书之间有 BEGIN PRIVATE KEY。", "Nobody fails; HAProxy even wants it. The danger is the next person who forwards the file.", "无人失败；HAProxy 甚至需要它。危险在于文件被转发。"),
 	"CROSS_SIGNED_UNUSED":  tell("An intermediate in two editions, one of them for older roots.", "同一中间证书有两个版本，其一供旧根使用。", "Nobody fails.", "无人失败。"),
+	"KEYSTORE_ENTRIES":     tell("keytool -list shows more than one PrivateKeyEntry.", "keytool -list 显示多个 PrivateKeyEntry。", "Nobody fails; Java chooses an entry by its algorithm and alias.", "无人失败；Java 按算法和别名选择条目。"),
 	"EXTRA_ITEM":           tell("BEGIN DH PARAMETERS, EC PARAMETERS, X509 CRL.", "BEGIN DH PARAMETERS、EC PARAMETERS、X509 CRL。", "Nobody fails.", "无人失败。"),
 
 	"BAD_BOUNDARY":        tell("Four dashes in place of five, or dashes made longer by a word processor.", "四个而不是五个连字符，或被文字处理软件替换的破折号。", "OpenSSL \"bad end line\"; Go silently skips the block.", "OpenSSL 报 “bad end line”；Go 静默跳过该块。"),

@@ -94,14 +94,8 @@ func PublicKeyOf(data []byte, password string) crypto.PublicKey {
 func (it Item) public() crypto.PublicKey {
 	switch it.Kind {
 	case KindPrivateKey:
-		if k, err := x509.ParsePKCS8PrivateKey(it.DER); err == nil {
-			return publicOf(k)
-		}
-		if k, err := x509.ParseECPrivateKey(it.DER); err == nil {
-			return k.Public()
-		}
-		if k, err := x509.ParsePKCS1PrivateKey(it.DER); err == nil {
-			return k.Public()
+		if pub := publicOf(parsePrivate(it.DER)); pub != nil {
+			return pub
 		}
 		return mldsaPublic(it.DER)
 	case KindPublicKey:
@@ -304,30 +298,37 @@ type PrivateKey struct {
 	der []byte
 }
 
-// PrivateKeyOf finds the first private key in a file, in any dress; nil when
-// there is none that can be read.
-func PrivateKeyOf(data []byte, password string) *PrivateKey {
+// PrivateKeyOf finds the private key of a certificate in a file, in any dress;
+// nil when there is none that can be read.
+func PrivateKeyOf(cert *Cert, data []byte, password string) *PrivateKey {
 	f := Read(data, password)
+	keys := f.privateKeys
 	for _, it := range f.Items {
-		if it.Kind != KindPrivateKey {
-			continue
-		}
-		for _, parse := range []func([]byte) (any, error){
-			x509.ParsePKCS8PrivateKey,
-			func(b []byte) (any, error) { return x509.ParseECPrivateKey(b) },
-			func(b []byte) (any, error) { return x509.ParsePKCS1PrivateKey(b) },
-		} {
-			if k, err := parse(it.DER); err == nil {
-				if der, err := x509.MarshalPKCS8PrivateKey(k); err == nil {
-					return &PrivateKey{k, der}
-				}
-			}
+		if it.Kind == KindPrivateKey {
+			keys = append(keys, parsePrivate(it.DER))
 		}
 	}
-	for _, k := range f.privateKeys {
+	for _, k := range keys {
+		if pub := publicOf(k); pub == nil || !cert.hasKey(pub) {
+			continue
+		}
 		if der, err := x509.MarshalPKCS8PrivateKey(k); err == nil {
 			return &PrivateKey{k, der}
 		}
+	}
+	return nil
+}
+
+// parsePrivate reads a key as PKCS #8, RFC 5915 or PKCS #1; nil when it is none.
+func parsePrivate(der []byte) any {
+	if k, err := x509.ParsePKCS8PrivateKey(der); err == nil {
+		return k
+	}
+	if k, err := x509.ParseECPrivateKey(der); err == nil {
+		return k
+	}
+	if k, err := x509.ParsePKCS1PrivateKey(der); err == nil {
+		return k
 	}
 	return nil
 }

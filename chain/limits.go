@@ -35,6 +35,13 @@ const (
 	// maxPoints bounds the distribution points of a certificate, and the names of
 	// one. PKITS has 3; public CAs have 1.
 	maxPoints = 32
+	// maxIterations bounds the key derivation of a PKCS #12 file: half a second.
+	// Windows has 2,000, Java 10,000, Firefox 600,000.
+	maxIterations = 2_000_000
+	// maxSafes and maxKeys bound the parts and the keys of a PKCS #12 file, each
+	// of which costs a key derivation. Two parts and one key are usual.
+	maxSafes = 8
+	maxKeys  = 16
 	// maxRSABits bounds the modulus that we exponentiate with; 8192 is seen, 16384 sold.
 	maxRSABits = 16384
 	// maxSegments bounds the table that maps repaired text back to the file.

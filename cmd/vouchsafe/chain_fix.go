@@ -23,7 +23,8 @@ func newChainFixCommand(a *app) *cobra.Command {
 		Long: `Writes the leaf, then its intermediates, without the root, as canonical PEM, and
 checks the result before it is written. What does not verify is not written.
 
---in-place replaces FILE itself and keeps the old one as FILE.bak.`,
+--in-place replaces FILE itself and keeps the old one as FILE.bak. --for java
+writes PKCS #12, or JKS for Java before 8u301 when OUT ends in .jks.`,
 		Example: `  vouchsafe chain fix chain.pem -o fixed.pem --intermediates pool/
   vouchsafe chain fix chain.p7b -o fullchain.pem --fetch --for nginx`,
 		Args: exactArgs(1),

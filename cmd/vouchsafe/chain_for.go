@@ -1,10 +1,13 @@
 package main
 
 import (
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/vouchsafe/vouchsafe/chain"
 	pkcs12 "software.sslmate.com/src/go-pkcs12"
@@ -54,9 +57,13 @@ var serverTargets = []*serverTarget{
 	},
 	{
 		// A PKCS #12 file is a key store since Java 8u60 whatever it is called;
-		// AES (Modern2023) since 8u301 and 11.0.12.
-		name: "java", secret: true, pack: asPKCS12(pkcs12.Modern2023),
+		// AES (Modern2023) since 8u301 and 11.0.12. Older ones get JKS, when the
+		// file is to be called so.
+		name: "java", secret: true, pack: forJava,
 		lines: func(_ *fixer, out string) string {
+			if isJKSName(out) {
+				return fmt.Sprintf("server.ssl.key-store=%s server.ssl.key-store-type=JKS\n# from Java 8u301 on PKCS #12 is the better form: name the file .p12\n", out)
+			}
 			return fmt.Sprintf("keytool -importkeystore -srckeystore %s -srcstoretype PKCS12 -destkeystore keystore.p12 -deststoretype PKCS12\n# or use it as it is: server.ssl.key-store=%s server.ssl.key-store-type=PKCS12\n", out, out)
 		},
 	},
@@ -86,8 +93,8 @@ func asIs(_ *fixer, _ *chain.Report, _, fixed []byte, _ chain.Options) ([]byte, 
 }
 
 // withKey writes leaf, intermediates and key into one file, as HAProxy wants them.
-func withKey(x *fixer, _ *chain.Report, in, fixed []byte, o chain.Options) ([]byte, error) {
-	key, err := x.privateKey(in, o)
+func withKey(x *fixer, r *chain.Report, in, fixed []byte, o chain.Options) ([]byte, error) {
+	key, err := x.privateKey(r, in, o)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +103,7 @@ func withKey(x *fixer, _ *chain.Report, in, fixed []byte, o chain.Options) ([]by
 
 func asPKCS12(enc *pkcs12.Encoder) func(*fixer, *chain.Report, []byte, []byte, chain.Options) ([]byte, error) {
 	return func(x *fixer, r *chain.Report, in, _ []byte, o chain.Options) ([]byte, error) {
-		key, err := x.privateKey(in, o)
+		key, err := x.privateKey(r, in, o)
 		if err != nil {
 			return nil, err
 		}
@@ -113,8 +120,27 @@ func asPKCS12(enc *pkcs12.Encoder) func(*fixer, *chain.Report, []byte, []byte, c
 	}
 }
 
+// forJava writes PKCS #12, or JKS when the file is to end in .jks.
+func forJava(x *fixer, r *chain.Report, in, fixed []byte, o chain.Options) ([]byte, error) {
+	if !isJKSName(x.out) {
+		return asPKCS12(pkcs12.Modern2023)(x, r, in, fixed, o)
+	}
+	key, err := x.privateKey(r, in, o)
+	if err != nil {
+		return nil, err
+	}
+	if len(o.Password) < 6 {
+		return nil, withHint(errors.New("writing JKS: it needs a password of six characters or more, as keytool wants it"), "put one into a file of mode 0600 and name it: --password-file pw.txt")
+	}
+	var salt [20]byte
+	rand.Read(salt[:])
+	return chain.EncodeJKS("server", key, r.Repair.Certs(), o.Password, salt, time.Now()), nil
+}
+
+func isJKSName(path string) bool { return strings.EqualFold(filepath.Ext(path), ".jks") }
+
 // privateKey finds the key that belongs to the leaf: --key, or one in the input.
-func (x *fixer) privateKey(in []byte, o chain.Options) (*chain.PrivateKey, error) {
+func (x *fixer) privateKey(r *chain.Report, in []byte, o chain.Options) (*chain.PrivateKey, error) {
 	if x.f.key != "" {
 		b, err := readUpTo(x.f.key, chain.MaxFile)
 		if err != nil {
@@ -122,7 +148,7 @@ func (x *fixer) privateKey(in []byte, o chain.Options) (*chain.PrivateKey, error
 		}
 		in = b
 	}
-	key := chain.PrivateKeyOf(in, o.Password)
+	key := chain.PrivateKeyOf(r.Repair.Certs()[0], in, o.Password)
 	if key == nil {
 		return nil, withHint(fmt.Errorf("writing for %s: the private key is needed, and is not here", x.server), "name it with --key key.pem")
 	}

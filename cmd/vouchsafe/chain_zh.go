@@ -10,6 +10,9 @@ var evidenceZH = []struct {
 	zh   string
 }{
 	{regexp.MustCompile(`^not in the file, but in the pool: (.*)$`), "文件中没有，证书库中有：$1"},
+	{regexp.MustCompile(`^trusted by the keystore, but not in the chain of its key: (.*)$`), "keystore 信任它，但密钥的证书链中没有：$1"},
+	{regexp.MustCompile(`^a Java keystore \((\w+)\)(?: with (\d+) key entries)?(.*)$`), "Java keystore（$1）$2$3"},
+	{regexp.MustCompile(`^(\d+) key entries$`), "$1 个密钥条目"},
 	{regexp.MustCompile(`^no certificate with the subject (.*?)(?:; to be fetched from (.*))?$`), "没有主体为 $1 的证书 $2"},
 	{regexp.MustCompile(`^issuer is (.*); the key is that of (.*)$`), "签发者写的是 $1；密钥属于 $2"},
 	{regexp.MustCompile(`^(\d+) bytes are there of (\d+)$`), "应有 $2 字节，只有 $1 字节"},

@@ -110,23 +110,6 @@ func TestWhatOpenSSLWrites(t *testing.T) {
 	}
 }
 
-func TestWhatKeytoolWrites(t *testing.T) {
-	need(t, "keytool", "default-jre-headless")
-	b := setUp(t)
-	b.run("openssl", "pkcs12", "-export", "-in", "good.pem", "-inkey", "key.pem", "-passout", "file:pw", "-name", "web", "-out", "in.p12")
-	for _, kind := range []string{"JKS", "PKCS12"} {
-		b.run("keytool", "-importkeystore", "-noprompt", "-srckeystore", "in.p12", "-srcstoretype", "PKCS12", "-srcstorepass", "changeit", "-destkeystore", "store."+kind, "-deststoretype", kind, "-deststorepass", "changeit")
-		b.fix("store."+kind, "--password-file", "pw")
-	}
-	b.run("keytool", "-exportcert", "-keystore", "store.JKS", "-storepass", "changeit", "-alias", "web", "-rfc", "-file", "rfc.pem")
-	b.fix("rfc.pem", "--intermediates", "ca.pem")
-	// And back: what we write for Java, Java reads.
-	b.run("./vouchsafe", "chain", "fix", "leaf.pem", "-o", "ours.p12", "--intermediates", "ca.pem", "--roots", "root.pem", "--key", "key.pem", "--password-file", "pw", "--for", "java")
-	if out := b.run("keytool", "-list", "-v", "-keystore", "ours.p12", "-storepass", "changeit"); !strings.Contains(out, "Certificate chain length: 2") && !strings.Contains(out, "证书链长度: 2") {
-		t.Errorf("keytool does not see a chain of two:\n%s", out)
-	}
-}
-
 func TestWhatServersRead(t *testing.T) {
 	b := setUp(t)
 	b.write("reversed.pem", string(b.read("ca.pem"))+string(b.read("leaf.pem")))
