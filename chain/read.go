@@ -246,7 +246,7 @@ func (r *reader) readText(t *text, depth int) {
 	at := 0
 	for _, b := range blocks {
 		r.between(t, at, b.start, depth)
-		r.readBlock(t, b)
+		r.readBlock(t, b, depth)
 		at = b.end
 	}
 	r.between(t, at, len(t.data), depth)
