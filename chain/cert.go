@@ -283,6 +283,10 @@ func (c *Cert) hasKey(pub crypto.PublicKey) bool {
 	return ok && bytes.Equal(raw, c.spki)
 }
 
+// keyWhole says that the public key is as it was, though the certificate is
+// not: it was cut off after it.
+func (c *Cert) keyWhole() bool { return c.Damage == "TRUNCATED_CERT" && c.pub != nil }
+
 // SelfIssued says that issuer and subject are the same name.
 func (c *Cert) SelfIssued() bool { return c.selfIssued() }
 
