@@ -2,10 +2,15 @@ package chain
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/x509"
 	"fmt"
 	"slices"
 	"strings"
 
+	"filippo.io/mldsa"
 	"github.com/vouchsafe/vouchsafe/finding"
 )
 
@@ -51,7 +56,7 @@ func (d *diagnosis) explain() {
 }
 
 func (d *diagnosis) damaged(c *Cert) {
-	f := d.add(c.Damage, c, at(c), c.evidence)
+	f := d.add(c.Damage, c, at(c), c.evidence, c.short())
 	if c == d.leaf {
 		f.Consequences = append(f.Consequences, "nothing else about the leaf can be checked")
 	} else if len(d.certs) > 1 {
@@ -66,9 +71,9 @@ func (d *diagnosis) explainLink(p *path, i int, l link) {
 	case child.origin != fromPool && parent.origin == fromPool:
 		d.missing(child, p.certs[i+1:])
 	case l.good() || child.X == nil || parent.X == nil && !l.signed && !(l.named && parent.keyWhole()):
-	case parent.pub == nil && l.named:
+	case !checkable(parent, child) && l.named:
 		// Ed448, say: nobody is accused of what we cannot verify.
-		d.add("UNKNOWN_ALGORITHM", parent, at(parent), "its key is of a kind that we do not know, so whether it signed "+child.short()+" is open")
+		d.add("UNKNOWN_ALGORITHM", parent, at(parent), "its key or its signature is of a kind that we do not know, so whether it signed "+child.short()+" is open")
 	case l.signed:
 		d.add("ISSUER_NAME_MISMATCH", child, at(child), fmt.Sprintf("issuer is %s; the key is that of %s", child.Issuer(), parent.Subject()), child.short(), child.Issuer(), parent.short())
 	case d.damagedRather(child, parent, l):
@@ -87,6 +92,17 @@ func (d *diagnosis) explainLink(p *path, i int, l link) {
 		f := d.add("WRONG_INTERMEDIATE", parent, at(parent), ev, parent.short(), child.short())
 		f.Consequences = append(f.Consequences, "clients say: unable to get local issuer certificate")
 	}
+}
+
+// checkable says that we can verify whether parent signed child.
+func checkable(parent, child *Cert) bool {
+	switch parent.pub.(type) {
+	case *mldsa.PublicKey:
+		return true
+	case *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey:
+		return child.X == nil || child.X.SignatureAlgorithm != x509.UnknownSignatureAlgorithm
+	}
+	return false
 }
 
 // damagedRather tells a certificate whose bytes have changed from one that
@@ -179,7 +195,11 @@ func (d *diagnosis) explainEnd(top *Cert) {
 		d.add("UNKNOWN_ROOT", top, at(top), fmt.Sprintf("self-signed, SHA-256 %s…, not among %d trusted roots", top.SHA256()[:16], d.o.Roots.Len()), top.short())
 		return
 	}
-	if top.selfIssued() && top.X != nil && top == d.leaf {
+	if top.selfIssued() && top.X != nil && top == d.leaf && !checkable(top, top) {
+		d.add("UNKNOWN_ALGORITHM", top, at(top), "issuer and subject are the same, but its key or its signature is of a kind that we do not know")
+		return
+	}
+	if top.selfIssued() && top.X != nil && top == d.leaf && sameKeyID(top, top) {
 		d.add("BAD_SIGNATURE", top, at(top), "issuer and subject are the same, and its own key does not verify it", top.short())
 		return
 	}

@@ -80,22 +80,72 @@ func lenientChanges(tbs tlv) []lenientChange {
 func offsetIn(whole, part []byte) int { return cap(whole) - cap(part) }
 
 // believeSigned takes certificates that only the strict reader refuses for what
-// they are, when a certificate at hand verifies their signature.
+// they are: their issuer's signature verifies, or no issuer is at hand that could
+// say otherwise.
 func (d *diagnosis) believeSigned() {
 	for _, c := range d.certs {
-		x := c.lenient
-		if x == nil || c.X != nil {
+		if c.Damage != "MALFORMED_CERT" || c.X != nil {
 			continue
 		}
-		as := &Cert{X: x}
-		as.take(x)
+		s := signedOf(c.Raw)
+		if s == nil {
+			continue
+		}
+		tried, believed := false, false
 		for _, issuer := range append(d.find.candidates(c, true, false), c) {
-			if d.find.verifies(issuer, as) {
-				c.take(x)
-				c.pub = publicKey(c.spki, x)
-				c.quirk, c.Damage, c.evidence = c.evidence, "", ""
+			if issuer.pub == nil || issuer.nameKeys[0] != c.nameKeys[1] || !sameKeyID(c, issuer) {
+				continue
+			}
+			tried = true
+			if believed = verifiesSigned(issuer.pub, s.algorithm, c.Raw, s.tbs, s.signature); believed {
 				break
 			}
 		}
+		switch {
+		case tried && !believed:
+		case c.lenient != nil:
+			c.take(c.lenient)
+			c.pub = publicKey(c.spki, c.X)
+			c.quirk, c.Damage, c.evidence = c.evidence, "", ""
+			if !tried {
+				c.quirk += "; its issuer is not at hand to say whether it was signed so"
+			}
+		case believed:
+			c.Damage = "NONCONFORMING" // whole, and unreadable all the same
+		}
 	}
+}
+
+// sameKeyID says that the key identifiers do not speak against issuer.
+func sameKeyID(c, issuer *Cert) bool {
+	return len(c.aki) == 0 || len(issuer.ski) == 0 || bytes.Equal(c.aki, issuer.ski)
+}
+
+// signed is the outer form of a certificate: RFC 5280, Section 4.1.1.
+type signed struct {
+	tbs, signature []byte
+	algorithm      x509.SignatureAlgorithm
+}
+
+func signedOf(der []byte) *signed {
+	outer, rest, ok := nextTLV(der)
+	parts := elements(outer.body, 4)
+	if !ok || outer.cut || len(rest) > 0 || len(parts) != 3 || parts[2].tag != 0x03 || parts[2].cut || len(parts[2].body) < 2 {
+		return nil
+	}
+	id, _, _ := nextTLV(parts[1].body)
+	return &signed{parts[0].full, parts[2].body[1:], signatureAlgorithms[string(id.body)]}
+}
+
+// signatureAlgorithms are those worth verifying, by object identifier: RFC 3279,
+// Section 2.2, RFC 4055, RFC 5758, RFC 8410.
+var signatureAlgorithms = map[string]x509.SignatureAlgorithm{
+	"\x2A\x86\x48\x86\xF7\x0D\x01\x01\x05": x509.SHA1WithRSA,
+	"\x2A\x86\x48\x86\xF7\x0D\x01\x01\x0B": x509.SHA256WithRSA,
+	"\x2A\x86\x48\x86\xF7\x0D\x01\x01\x0C": x509.SHA384WithRSA,
+	"\x2A\x86\x48\x86\xF7\x0D\x01\x01\x0D": x509.SHA512WithRSA,
+	"\x2A\x86\x48\xCE\x3D\x04\x03\x02":     x509.ECDSAWithSHA256,
+	"\x2A\x86\x48\xCE\x3D\x04\x03\x03":     x509.ECDSAWithSHA384,
+	"\x2A\x86\x48\xCE\x3D\x04\x03\x04":     x509.ECDSAWithSHA512,
+	"\x2B\x65\x70":                         x509.PureEd25519,
 }

@@ -166,6 +166,10 @@ var follows = map[string][]string{
 }
 
 func (r *reader) fold() {
+	if r.f.noted("NOT_A_CERTIFICATE") && len(r.f.Certs)+len(r.f.Items) == 0 {
+		// How something else stands in its file is nobody's concern.
+		r.f.notes = slices.DeleteFunc(r.f.notes, func(n note) bool { return rank(n.code) >= rank(bodyCodes[0].name) })
+	}
 	for cause, list := range follows {
 		if r.f.noted(cause) {
 			r.f.notes = slices.DeleteFunc(r.f.notes, func(n note) bool { return slices.Contains(list, n.code) })
@@ -214,7 +218,11 @@ func (r *reader) readBinary(data []byte, label string) bool {
 		}
 		kind := sniff(rest[:size])
 		if n == 0 && kind == KindOther && whole {
-			return false
+			if size < len(data) {
+				return false
+			}
+			r.note("NOT_A_CERTIFICATE", p, "binary DER of another kind: "+shapeOf(rest))
+			return true
 		}
 		if kind == KindCertificate {
 			r.note("DER_NOT_PEM", p, "binary DER, first bytes "+fmt.Sprintf("% X", rest[:min(4, len(rest))]))
