@@ -16,7 +16,7 @@ import (
 // its extensions; nil when that does not help.
 func parseLenient(der []byte) *x509.Certificate {
 	outer, _, ok := nextTLV(der)
-	if !ok || outer.cut {
+	if !ok || outer.cut || len(der) > maxLenient {
 		return nil
 	}
 	parts := elements(outer.body, 3)
@@ -96,6 +96,11 @@ func (d *diagnosis) believeSigned() {
 			if issuer.pub == nil || issuer.nameKeys[0] != c.nameKeys[1] || !sameKeyID(c, issuer) {
 				continue
 			}
+			if d.find.checks >= maxSignatureChecks {
+				d.find.spent = true
+				return
+			}
+			d.find.checks++
 			tried = true
 			if believed = verifiesSigned(issuer.pub, s.algorithm, c.Raw, s.tbs, s.signature); believed {
 				break

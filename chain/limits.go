@@ -10,6 +10,9 @@ const (
 	MaxBundle = 64 << 20
 	// maxCert bounds one certificate. badssl's 10,000-SAN leaf is 300 kB.
 	maxCert = 512 << 10
+	// maxLenient bounds a certificate that is read a second time, once for each of
+	// its extensions.
+	maxLenient = 64 << 10
 	// maxItems bounds the things one input may hold: a chain has 2 to 5, a
 	// combined HAProxy file about 10, a whole trust store 150.
 	maxItems = 1000
