@@ -90,7 +90,7 @@ func (x *fixer) run(ctx context.Context, in string) error {
 	if err := x.write(in, fixed, target != nil && target.secret); err != nil {
 		return err
 	}
-	return x.tell(in, r, target)
+	return x.tell(in, r, target, o)
 }
 
 // guard refuses to overwrite what is being mended.
@@ -201,7 +201,7 @@ func writeAtomic(path string, data []byte, mode fs.FileMode) error {
 }
 
 // tell says what was mended.
-func (x *fixer) tell(in string, r *chain.Report, target *serverTarget) error {
+func (x *fixer) tell(in string, r *chain.Report, target *serverTarget, o chain.Options) error {
 	if x.a.json && x.out != "-" {
 		if err := x.a.printJSON(r.In(x.a.lang())); err != nil {
 			return err
@@ -223,5 +223,5 @@ func (x *fixer) tell(in string, r *chain.Report, target *serverTarget) error {
 	if target == nil {
 		return nil
 	}
-	return x.settings(target, out)
+	return x.settings(target, out, o)
 }

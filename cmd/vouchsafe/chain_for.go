@@ -19,8 +19,8 @@ type serverTarget struct {
 	secret bool // what is written holds the private key
 	pack   func(x *fixer, r *chain.Report, in, fixed []byte, o chain.Options) ([]byte, error)
 	lines  func(x *fixer, out string) string
-	// directives name the files in an existing configuration.
-	directives *regexp.Regexp
+	// directives and keys name the files in an existing configuration.
+	directives, keys *regexp.Regexp
 }
 
 var serverTargets = []*serverTarget{
@@ -29,7 +29,8 @@ var serverTargets = []*serverTarget{
 		lines: func(x *fixer, out string) string {
 			return fmt.Sprintf("ssl_certificate     %s;\nssl_certificate_key %s;\n", out, x.keyName())
 		},
-		directives: regexp.MustCompile(`(?m)^[ \t]*ssl_certificate[ \t]+"?([^;"\s]+)"?[ \t]*;`),
+		directives: regexp.MustCompile(`(?m)^[^#\n]*\bssl_certificate[ \t]+["']?([^;"'\s]+)["']?[ \t]*;`),
+		keys:       regexp.MustCompile(`(?m)^[^#\n]*\bssl_certificate_key[ \t]+["']?([^;"'\s]+)["']?[ \t]*;`),
 	},
 	{
 		// Since 2.4.8 SSLCertificateFile takes the intermediates too, and
@@ -39,6 +40,7 @@ var serverTargets = []*serverTarget{
 			return fmt.Sprintf("SSLCertificateFile    %s\nSSLCertificateKeyFile %s\n", out, x.keyName())
 		},
 		directives: regexp.MustCompile(`(?mi)^[ \t]*SSLCertificate(?:Chain)?File[ \t]+"?([^"\s]+)"?`),
+		keys:       regexp.MustCompile(`(?mi)^[ \t]*SSLCertificateKeyFile[ \t]+"?([^"\s]+)"?`),
 	},
 	{
 		name: "haproxy", secret: true, pack: withKey,
@@ -156,7 +158,7 @@ func (x *fixer) privateKey(r *chain.Report, in []byte, o chain.Options) (*chain.
 }
 
 // settings prints the lines for the server, and checks an existing configuration.
-func (x *fixer) settings(t *serverTarget, out string) error {
+func (x *fixer) settings(t *serverTarget, out string, o chain.Options) error {
 	abs := out
 	if out != "-" {
 		if p, err := filepath.Abs(out); err == nil {
@@ -170,41 +172,5 @@ func (x *fixer) settings(t *serverTarget, out string) error {
 	if t.directives == nil {
 		return usageError{fmt.Errorf("%s has no configuration file that names certificates", t.name)}
 	}
-	return x.checkConfig(t, abs)
-}
-
-// checkConfig says whether an existing configuration reads what was written,
-// and diagnoses what it reads instead.
-func (x *fixer) checkConfig(t *serverTarget, out string) error {
-	b, err := readUpTo(x.config, 4<<20)
-	if err != nil {
-		return err
-	}
-	found := t.directives.FindAllSubmatch(b, 64)
-	if len(found) == 0 {
-		return withHint(fmt.Errorf("checking %s: it names no certificate", x.config), "add the lines above")
-	}
-	wrong := false
-	for _, m := range found {
-		path := string(m[1])
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(filepath.Dir(x.config), path)
-			if abs, err := filepath.Abs(path); err == nil {
-				path = abs
-			}
-		}
-		if path == out {
-			fmt.Fprintf(x.a.err, x.a.say("%s reads %s\n", "%s 使用 %s\n"), x.config, out)
-			continue
-		}
-		wrong = true
-		fmt.Fprintf(x.a.err, x.a.say("%s reads %s, not %s\n", "%s 使用 %s，而不是 %s\n"), x.config, visible(path), out)
-		if t.name == "apache" && strings.Contains(strings.ToLower(string(m[0])), "chainfile") {
-			fmt.Fprintln(x.a.err, x.a.say("SSLCertificateChainFile is obsolete since Apache 2.4.8: drop the line", "SSLCertificateChainFile 自 Apache 2.4.8 起已废弃：请删除该行"))
-		}
-	}
-	if wrong {
-		return errFindings
-	}
-	return nil
+	return x.checkConfig(t, abs, o)
 }

@@ -62,7 +62,7 @@ func startPebble(b *bench) string {
 		"profiles":{"default":{"description":"the usual","validityPeriod":7776000}}}}`, port, manage, b.dir+"/acme.pem", b.dir+"/acme.key"))
 	cmd := exec.Command(filepath.Join(b.dir, "pebble"), "-config", filepath.Join(b.dir, "pebble.json"))
 	cmd.Env = append(os.Environ(), "PEBBLE_VA_ALWAYS_VALID=1", "PEBBLE_VA_NOSLEEP=1", "PEBBLE_WFE_NONCEREJECT=0", "PEBBLE_CHAIN_LENGTH=2", "PEBBLE_ALTERNATE_ROOTS=1")
-	startDaemon(b.t, cmd)
+	runDaemon(b.t, cmd)
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	for i, file := range []string{"acme-root.pem", "acme-root2.pem"} {
 		var body []byte
@@ -78,23 +78,6 @@ func startPebble(b *bench) string {
 		b.write(file, string(body))
 	}
 	return fmt.Sprintf("https://localhost:%d/dir", port)
-}
-
-// startDaemon runs a program for the length of a test.
-func startDaemon(t *testing.T, cmd *exec.Cmd) {
-	t.Helper()
-	var log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-		if t.Failed() {
-			t.Logf("%s: %s", cmd.Path, log.String())
-		}
-	})
 }
 
 func waitFor(t *testing.T, try func() error) {
