@@ -2,6 +2,7 @@ package chain
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/base64"
 	"runtime"
 	"strings"
@@ -112,5 +113,42 @@ func TestTooLarge(t *testing.T) {
 	}
 	if !r.Has("TOO_LARGE") {
 		t.Errorf("codes: %v", r.Codes())
+	}
+}
+
+// TestHostileContainers: what wants much work for few bytes is refused, or bounded.
+func TestHostileContainers(t *testing.T) {
+	p := newPKI(t, "Hostile", "www.hostile.test", "p256", 1)
+	// A PKCS #12 file whose MAC wants 2^31 rounds.
+	pfx, _, _ := nextTLV(packPFX(dataInfo(wrapTLV(0x30, nil)), wrapTLV(0x30, nil), ""))
+	parts := elements(pfx.body, 3)
+	mac := wrapTLV(0x30, append(bytes.Clone(parts[2].body), 0x02, 0x04, 0x7F, 0xFF, 0xFF, 0xFF))
+	rounds := wrapTLV(0x30, bytes.Join([][]byte{parts[0].full, parts[1].full, mac}, nil))
+	// As many certificates as may be, each odd, each of the same issuer.
+	var odd bytes.Buffer
+	for i := range maxItems - 1 {
+		der := bytes.Clone(p.leaf.cert.Raw)
+		at := bytes.Index(der, p.leaf.cert.SerialNumber.Bytes())
+		der[at] |= 0x80
+		der[at+1], der[at+2] = byte(i), byte(i>>8)
+		odd.WriteString(pemOf(der))
+	}
+	for i := range maxCandidates - 1 {
+		c := issue(t, p.root, p.mids[0].cert.Subject.CommonName, newKey(t, "p256"), true, func(c *x509.Certificate) { c.SubjectKeyId = p.mids[0].cert.SubjectKeyId })
+		if odd.Len() < MaxFile-4096 && i < 64 {
+			odd.WriteString(pemOf(c.cert.Raw))
+		}
+	}
+	for name, data := range map[string][]byte{"PKCS #12 rounds": rounds, "odd certificates": odd.Bytes()} {
+		start := time.Now()
+		r := Check(name, data, p.options("www.hostile.test"))
+		took := time.Since(start)
+		t.Logf("%s: %d bytes, %v, %d findings", name, len(data), took, len(r.Findings))
+		if r.Verdict != Error {
+			t.Errorf("%s: %s", name, r.Verdict)
+		}
+		if took > 10*time.Second { // on a busy machine; the bound is far below
+			t.Errorf("%s: it took %v", name, took)
+		}
 	}
 }

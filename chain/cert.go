@@ -24,6 +24,11 @@ type Cert struct {
 	Damage   string
 	evidence string // of the damage
 
+	// lenient is the certificate as a milder reader has it, when only the strict
+	// one refuses it; quirk is why, once it is known to be as it was signed.
+	lenient *x509.Certificate
+	quirk   string
+
 	unordered bool // it comes out of a container in which order means nothing
 
 	origin  origin
@@ -75,12 +80,12 @@ func parseCert(der []byte) *Cert {
 			c.Damage, c.evidence = "MALFORMED_CERT", strings.TrimPrefix(err.Error(), "x509: ")
 			if strings.Contains(err.Error(), "elliptic curve") {
 				c.Damage, c.evidence = "WEAK_KEY", "an elliptic curve that browsers and Go do not accept"
+			} else {
+				c.lenient = parseLenient(der)
 			}
 			break
 		}
-		c.X = x
-		c.subject, c.issuer, c.spki = x.RawSubject, x.RawIssuer, x.RawSubjectPublicKeyInfo
-		c.ski, c.aki, c.serial = x.SubjectKeyId, x.AuthorityKeyId, x.SerialNumber
+		c.take(x)
 	}
 	if c.X == nil {
 		c.salvage()
@@ -88,6 +93,12 @@ func parseCert(der []byte) *Cert {
 	c.pub = publicKey(c.spki, c.X)
 	c.nameKeys = [2]string{nameKey(c.subject), nameKey(c.issuer)}
 	return c
+}
+
+func (c *Cert) take(x *x509.Certificate) {
+	c.X = x
+	c.subject, c.issuer, c.spki = x.RawSubject, x.RawIssuer, x.RawSubjectPublicKeyInfo
+	c.ski, c.aki, c.serial = x.SubjectKeyId, x.AuthorityKeyId, x.SerialNumber
 }
 
 // claimed is the length that a cut element says it has.
@@ -163,7 +174,15 @@ func (c *Cert) salvage() {
 }
 
 // Subject names the certificate for a person.
-func (c *Cert) Subject() string { return nameText(c.subject) }
+func (c *Cert) Subject() string {
+	if s := nameText(c.subject); s != emptyName || c.X == nil || len(c.X.DNSNames) == 0 {
+		return s
+	}
+	// ACME certificates have only names in the SAN.
+	return emptyName + " " + clipName(c.X.DNSNames[0])
+}
+
+const emptyName = "(empty name)"
 
 // Issuer names who signed it.
 func (c *Cert) Issuer() string { return nameText(c.issuer) }
@@ -177,7 +196,7 @@ func nameText(der []byte) string {
 		return "?"
 	}
 	if len(rdn) == 0 {
-		return "(empty name)"
+		return emptyName
 	}
 	s := rdn.String()
 	if r := []rune(s); len(r) > 120 {
@@ -191,7 +210,7 @@ func (c *Cert) short() string {
 	if c.X != nil && c.X.Subject.CommonName != "" {
 		return clipName(c.X.Subject.CommonName)
 	}
-	if c.X != nil && len(c.X.DNSNames) > 0 && c.Subject() == "(empty name)" {
+	if c.X != nil && len(c.X.DNSNames) > 0 && nameText(c.subject) == emptyName {
 		return clipName(c.X.DNSNames[0])
 	}
 	return c.Subject()
@@ -263,6 +282,10 @@ func (c *Cert) hasKey(pub crypto.PublicKey) bool {
 	raw, ok := pub.(rawSPKI)
 	return ok && bytes.Equal(raw, c.spki)
 }
+
+// keyWhole says that the public key is as it was, though the certificate is
+// not: it was cut off after it.
+func (c *Cert) keyWhole() bool { return c.Damage == "TRUNCATED_CERT" && c.pub != nil }
 
 // SelfIssued says that issuer and subject are the same name.
 func (c *Cert) SelfIssued() bool { return c.selfIssued() }

@@ -89,7 +89,7 @@ var dressCodes = []code{
 	entry("DER_NOT_PEM", e_, ClassLocal, "The file is binary DER; nginx, Apache, HAProxy and Go want PEM text. Windows and Java read both.", "文件是二进制 DER；nginx、Apache、HAProxy 和 Go 需要 PEM 文本。Windows 和 Java 两种都能读。", fixEN, fixZH),
 	entry("PKCS7", e_, ClassLocal, "The certificates are in a PKCS #7 bundle (.p7b), which Windows and Java read, and TLS servers do not.", "证书在 PKCS #7 包（.p7b）中，Windows 和 Java 能读，TLS 服务器不能读。", fixEN, fixZH),
 	entry("PKCS12", e_, ClassLocal, "The certificates are in a PKCS #12 file (.pfx, .p12), which holds the private key too; nginx, Apache and HAProxy do not read it.", "证书在 PKCS #12 文件（.pfx、.p12）中，其中还有私钥；nginx、Apache 和 HAProxy 不能读取。", fixEN+" --password-file PW", fixZH+" --password-file 密码文件"),
-	entry("JKS", e_, ClassLocal, "The certificates are in a Java keystore; only Java reads it.", "证书在 Java keystore 中，只有 Java 能读。", fixEN, fixZH),
+	entry("JKS", e_, ClassLocal, "The certificates are in a Java keystore (JKS or JCEKS); only Java reads it.", "证书在 Java keystore（JKS 或 JCEKS）中，只有 Java 能读。", fixEN, fixZH),
 	entry("MALFORMED_CONTAINER", e_, ClassInput, "The container around the certificates is damaged.", "证书外层的容器已损坏。", "Export or download it again.", "请重新导出或下载。"),
 }
 
@@ -99,10 +99,11 @@ var orderCodes = []code{
 	entry("ORDER_WRONG", e_, ClassLocal, "The certificates stand in the wrong order. Servers take the first as their own, and strict clients (TLS 1.2 and older, mbedTLS) look for each issuer right after its subject. nginx says \"key values mismatch\", which is only a consequence.", "证书顺序错误。服务器把第一个当作自己的证书，严格的客户端（TLS 1.2 及更早、mbedTLS）要求签发者紧跟在被签发者之后。nginx 报 “key values mismatch” 只是后果。", fixEN, fixZH),
 	entry("CROSS_SIGNED_EXPIRED", w_, ClassLocal, "The file carries a cross-signed CA certificate whose own path has expired. New clients ignore it; OpenSSL 1.0, LibreSSL before 3.2 and GnuTLS before 3.6.14 follow it and fail.", "文件带有一个交叉签名的 CA 证书，而它的路径已过期。新客户端会忽略；OpenSSL 1.0、LibreSSL 3.2 之前和 GnuTLS 3.6.14 之前会沿着它走而失败。", fixEN, fixZH),
 	entry("ROOT_INCLUDED", w_, ClassLocal, "The root is in the file. Clients have it already, and ignore this one: a kilobyte more in every handshake.", "文件中包含根证书。客户端已有根证书并会忽略它：每次握手多发约 1 KB。", fixEN, fixZH),
-	entry("DUPLICATE", w_, ClassLocal, "The same certificate stands here twice. Most clients bear it; strict ones stop.", "同一证书出现了两次。多数客户端可以容忍，严格的客户端会中止。", fixEN, fixZH),
+	entry("DUPLICATE", w_, ClassLocal, "The same certificate stands here more than once. Most clients bear it; strict ones stop.", "同一证书不止出现一次。多数客户端可以容忍，严格的客户端会中止。", fixEN, fixZH),
 	entry("UNRELATED_CERT", w_, ClassLocal, "A certificate here belongs to no path from the leaf: it is sent for nothing, and confuses old clients.", "有一个证书不在叶证书的任何路径上：白白发送，还会干扰旧客户端。", fixEN, fixZH),
 	entry("PRIVATE_KEY_IN_CHAIN", w_, ClassLocal, "A private key stands in the certificate file. It works, until the file is handed to somebody as \"just the certificate\".", "证书文件中含有私钥。目前能用，直到有人把它当作“只是证书”外传。", "Keep the key in a file of its own, mode 0600: "+fixEN+" (the key stays out; HAProxy alone wants both in one file)", "把私钥放在单独的文件中，权限 0600："+fixZH+"（输出不含私钥；只有 HAProxy 需要二者同文件）"),
 	entry("CROSS_SIGNED_UNUSED", i_, ClassLocal, "A cross-signed CA certificate here leads to a root that is not trusted here; another path is used. Older clients may need it.", "有一个交叉签名的 CA 证书通向这里不信任的根；已使用另一条路径。较旧的客户端可能需要它。", "Keep it if you have such clients; otherwise: "+fixEN, "如有此类客户端可保留；否则："+fixZH),
+	entry("KEYSTORE_ENTRIES", i_, ClassNone, "The keystore has {1} keys, each with a chain of its own; only that of {0} was looked at.", "keystore 中有 {1} 个密钥，各有自己的证书链；只检查了 {0} 的链。", "Choose another by its name: vouchsafe chain check --name HOST FILE", "按名称选择其他条目：vouchsafe chain check --name 主机名 FILE"),
 	entry("EXTRA_ITEM", i_, ClassLocal, "Something that is not a certificate stands among them; readers skip it.", "其中夹有不是证书的内容，读取程序会跳过。", fixEN, fixZH),
 }
 

@@ -3,6 +3,7 @@ package chain
 import (
 	"bytes"
 	"errors"
+	"fmt"
 )
 
 // tlv is one DER element read leniently: cut says that its length reaches
@@ -150,6 +151,25 @@ func sniffSigned(tbs tlv) Kind {
 		return KindCertificate // version 1
 	}
 	return KindOther
+}
+
+// shapeOf guesses what else people keep in .der and .cer files.
+func shapeOf(der []byte) string {
+	outer, _, _ := nextTLV(der)
+	es := elements(outer.body, 4)
+	if len(es) == 0 {
+		return "an empty value"
+	}
+	inner := elements(es[0].body, 3)
+	switch {
+	case es[0].tag == 0x0A:
+		return "an OCSP response, for --ocsp"
+	case es[0].tag == 0x30 && len(es) == 3 && len(inner) == 3 && (inner[0].tag == 0x02 || inner[0].tag == 0x30) && inner[1].tag&0xC0 != 0 || len(inner) == 3 && inner[0].tag == 0x02 && inner[2].tag == 0xA0:
+		return "an attribute certificate (RFC 5755)"
+	case es[0].tag == 0x30 && len(es) <= 2 && len(inner) > 0 && inner[0].tag == 0x30:
+		return "an OCSP request, perhaps"
+	}
+	return fmt.Sprintf("first bytes % X", der[:min(8, len(der))])
 }
 
 func isAlgorithm(e tlv) bool { return len(e.body) > 2 && e.body[0] == 0x06 }

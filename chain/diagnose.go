@@ -70,7 +70,13 @@ func (d *diagnosis) run() {
 		return
 	}
 	d.unique()
+	if len(d.f.beside) > 0 {
+		d.o.Pool = NewPool(slices.Concat(d.f.beside, d.o.Pool.Certs()))
+	}
 	d.find = newFinder(d.certs, d.o.Roots, d.o.Pool)
+	d.believeSigned()
+	d.o.OCSP = readOCSP(d.o.OCSP)
+	d.o.revocation = newRevocation(d.o, d.readCRLs(), d.find)
 	d.chooseLeaf()
 	if d.leaf == nil {
 		for _, c := range d.certs {
@@ -131,16 +137,30 @@ func (d *diagnosis) items() {
 	}
 }
 
-// unique sets copies aside.
+// unique sets copies aside: however many there are, somebody joined two files once.
 func (d *diagnosis) unique() {
 	seen := map[[32]byte]*Cert{}
+	var copies []*Cert
+	var ev []string
 	for _, c := range d.f.Certs {
 		if first := seen[c.sha]; first != nil {
-			d.add("DUPLICATE", c, at(c), fmt.Sprintf("certificate %d is certificate %d again", c.Index, first.Index))
+			if d.f.entries > 1 {
+				continue // each key has its chain, and they may share it
+			}
+			copies = append(copies, c)
+			if len(ev) < 8 {
+				ev = append(ev, fmt.Sprintf("certificate %d is certificate %d again", c.Index, first.Index))
+			}
 			continue
 		}
 		seen[c.sha] = c
 		d.certs = append(d.certs, c)
+	}
+	if n := len(copies); n > len(ev) {
+		ev = append(ev, fmt.Sprintf("and %d more", n-len(ev)))
+	}
+	if len(copies) > 0 {
+		d.add("DUPLICATE", copies[0], at(copies[0]), strings.Join(ev, ", "))
 	}
 }
 
@@ -184,10 +204,12 @@ func (d *diagnosis) keysHere() []crypto.PublicKey {
 func (d *diagnosis) chooseLeaf() {
 	keys := d.keysHere()
 	for _, c := range d.certs {
-		if slices.ContainsFunc(keys, c.hasKey) {
+		if slices.ContainsFunc(keys, c.hasKey) && (d.leaf == nil || d.rather(c, d.leaf)) {
 			d.leaf = c
-			return
 		}
+	}
+	if d.leaf != nil {
+		return
 	}
 	var ends []*Cert
 	for _, c := range d.certs {
@@ -229,6 +251,21 @@ func (d *diagnosis) chooseLeaf() {
 			d.add("LEAF_MISSING", c, at(c), what)
 		}
 	}
+}
+
+// rather says that of two certificates with keys, as in a keystore, c is
+// likelier meant than the one before it.
+func (d *diagnosis) rather(c, before *Cert) bool {
+	named := func(c *Cert) bool { return d.o.Name != "" && c.X != nil && !misnamed(c, d.o) }
+	if named(c) != named(before) {
+		return named(c)
+	}
+	return !d.looksCA(c) && d.looksCA(before)
+}
+
+// beside says that c is trusted in the keystore that this is about.
+func (d *diagnosis) beside(c *Cert) bool {
+	return slices.ContainsFunc(d.f.beside, func(o *Cert) bool { return o.sha == c.sha })
 }
 
 // caAsLeaf finds the CA certificate that is meant as a server's own: self-

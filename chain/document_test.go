@@ -38,7 +38,7 @@ func document() string {
 
 One entry for each code that ` + "`chain check`" + ` can report, in the order of root causes: what
 stands further up is told first. ` + "`vouchsafe chain explain CODE`" + ` prints the same, in English
-or Chinese. The file is written from the knowledge base (chain/kb_texts.go); edit that.
+or Chinese. The file is written from the knowledge base (chain/knowledge_texts.go); edit that.
 
 **Severity**: ` + "`error`" + ` some real client fails; ` + "`warning`" + ` it works, and should be mended; ` + "`info`" + ` harmless.
 **Repair**: ` + "`local`" + ` the file is enough; ` + "`pool`" + ` an intermediate must be found; ` + "`network`" + ` it must be fetched;

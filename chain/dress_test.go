@@ -147,6 +147,9 @@ var dresses = []dress{
 		return "tls:\n  cert: |\n    " + strings.ReplaceAll(strings.TrimSuffix(s, "\n"), "\n", "\n    ") + "\n"
 	})},
 	{"base64 of PEM", []string{"DOUBLE_BASE64"}, str(func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) })},
+	{"certutil -encode of PEM", []string{"DOUBLE_BASE64", "CRLF"}, str(func(s string) string {
+		return strings.ReplaceAll("-----BEGIN CERTIFICATE-----\n"+wrap(base64.StdEncoding.EncodeToString([]byte(s)), 64)+"-----END CERTIFICATE-----\n", "\n", "\r\n")
+	})},
 	{"base64 of PEM, wrapped", []string{"DOUBLE_BASE64"}, str(func(s string) string { return wrap(base64.StdEncoding.EncodeToString([]byte(s)), 76) })},
 	{"base64 of PEM, URL-safe", []string{"DOUBLE_BASE64"}, str(func(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) })},
 	{"no boundaries", []string{"NO_PEM_HEADER"}, func(d [][]byte, _ string) []byte {

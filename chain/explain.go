@@ -2,10 +2,15 @@ package chain
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/x509"
 	"fmt"
 	"slices"
 	"strings"
 
+	"filippo.io/mldsa"
 	"github.com/vouchsafe/vouchsafe/finding"
 )
 
@@ -51,7 +56,7 @@ func (d *diagnosis) explain() {
 }
 
 func (d *diagnosis) damaged(c *Cert) {
-	f := d.add(c.Damage, c, at(c), c.evidence)
+	f := d.add(c.Damage, c, at(c), c.evidence, c.short())
 	if c == d.leaf {
 		f.Consequences = append(f.Consequences, "nothing else about the leaf can be checked")
 	} else if len(d.certs) > 1 {
@@ -65,10 +70,10 @@ func (d *diagnosis) explainLink(p *path, i int, l link) {
 	switch {
 	case child.origin != fromPool && parent.origin == fromPool:
 		d.missing(child, p.certs[i+1:])
-	case l.good() || child.X == nil || parent.X == nil && !l.signed:
-	case parent.pub == nil && l.named:
+	case l.good() || child.X == nil || parent.X == nil && !l.signed && !(l.named && parent.keyWhole()):
+	case !checkable(parent, child) && l.named:
 		// Ed448, say: nobody is accused of what we cannot verify.
-		d.add("UNKNOWN_ALGORITHM", parent, at(parent), "its key is of a kind that we do not know, so whether it signed "+child.short()+" is open")
+		d.add("UNKNOWN_ALGORITHM", parent, at(parent), "its key or its signature is of a kind that we do not know, so whether it signed "+child.short()+" is open")
 	case l.signed:
 		d.add("ISSUER_NAME_MISMATCH", child, at(child), fmt.Sprintf("issuer is %s; the key is that of %s", child.Issuer(), parent.Subject()), child.short(), child.Issuer(), parent.short())
 	case d.damagedRather(child, parent, l):
@@ -87,6 +92,17 @@ func (d *diagnosis) explainLink(p *path, i int, l link) {
 		f := d.add("WRONG_INTERMEDIATE", parent, at(parent), ev, parent.short(), child.short())
 		f.Consequences = append(f.Consequences, "clients say: unable to get local issuer certificate")
 	}
+}
+
+// checkable says that we can verify whether parent signed child.
+func checkable(parent, child *Cert) bool {
+	switch parent.pub.(type) {
+	case *mldsa.PublicKey:
+		return true
+	case *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey:
+		return child.X == nil || child.X.SignatureAlgorithm != x509.UnknownSignatureAlgorithm
+	}
+	return false
 }
 
 // damagedRather tells a certificate whose bytes have changed from one that
@@ -144,15 +160,26 @@ func (d *diagnosis) missing(child *Cert, above []*Cert) {
 		if c.origin != fromPool {
 			break
 		}
-		names = append(names, c.short())
-	}
-	// A damaged certificate in the file is the one that is missing: told there.
-	for _, c := range d.certs {
-		if c.Damage != "" && c != child && c != d.leaf && !slices.Contains(d.best.certs, c) {
-			return
+		if !d.standsDamaged(c) {
+			names = append(names, c.short())
 		}
 	}
-	d.add("MISSING_INTERMEDIATE", child, at(child), "not in the file, but in the pool: "+strings.Join(names, ", "), above[0].short(), child.short())
+	if len(names) == 0 {
+		return // damaged ones in the file are the missing ones: told there
+	}
+	where := "not in the file, but in the pool: "
+	if d.beside(above[0]) {
+		where = "trusted by the keystore, but not in the chain of its key: "
+	}
+	d.add("MISSING_INTERMEDIATE", child, at(child), where+strings.Join(names, ", "), names[0], child.short())
+}
+
+// standsDamaged says that the file has c, damaged, or something so damaged that
+// it may be c.
+func (d *diagnosis) standsDamaged(c *Cert) bool {
+	return slices.ContainsFunc(d.certs, func(o *Cert) bool {
+		return o.Damage != "" && o != d.leaf && (len(o.subject) == 0 || o.nameKeys[0] == c.nameKeys[0])
+	})
 }
 
 // explainEnd tells why the path ends before a trusted root.
@@ -168,16 +195,28 @@ func (d *diagnosis) explainEnd(top *Cert) {
 		d.add("UNKNOWN_ROOT", top, at(top), fmt.Sprintf("self-signed, SHA-256 %s…, not among %d trusted roots", top.SHA256()[:16], d.o.Roots.Len()), top.short())
 		return
 	}
-	if top.selfIssued() && top.X != nil && top == d.leaf {
+	if top.selfIssued() && top.X != nil && top == d.leaf && !checkable(top, top) {
+		d.add("UNKNOWN_ALGORITHM", top, at(top), "issuer and subject are the same, but its key or its signature is of a kind that we do not know")
+		return
+	}
+	if top.selfIssued() && top.X != nil && top == d.leaf && sameKeyID(top, top) {
 		d.add("BAD_SIGNATURE", top, at(top), "issuer and subject are the same, and its own key does not verify it", top.short())
 		return
 	}
 	// Another edition of a CA on the path is trusted.
 	for _, c := range d.best.certs[min(1, len(d.best.certs)-1):] {
-		if c == d.leaf {
-			continue
-		}
-		if other := d.edition(c); other != nil {
+		other := d.edition(c)
+		switch {
+		case c == d.leaf || other == nil:
+		case d.changedEdition(c, other):
+			d.missingAbove(c, other)
+			return
+		case c.X == nil: // told as damage
+			d.missingAbove(c, other)
+			if c == top {
+				return
+			}
+		case c.nameKeys[1] != other.nameKeys[1]:
 			d.add("CROSS_SIGNED_UNTRUSTED", c, at(c), fmt.Sprintf("issuer %s leads to no trusted root; the edition by %s does", c.Issuer(), other.Issuer()), c.short(), nameShort(c.Issuer()), nameShort(other.Issuer()))
 			return
 		}
@@ -218,6 +257,33 @@ func (d *diagnosis) edition(c *Cert) *Cert {
 	return nil
 }
 
+// changedEdition tells c, another edition of a certificate on the mended path,
+// from a cross-sign: it is the same certificate with a bad signature, or by the
+// same key under another name. True when it is, and was told.
+func (d *diagnosis) changedEdition(c, good *Cert) bool {
+	if c.X == nil || good.X == nil {
+		return false
+	}
+	if bytes.Equal(c.X.RawTBSCertificate, good.X.RawTBSCertificate) {
+		d.add("BAD_SIGNATURE", c, at(c), "the same certificate, with a good signature, is at hand", c.short())
+		return true
+	}
+	up := d.mended.above(good)
+	if len(up) == 0 || c.nameKeys[1] == good.nameKeys[1] || !d.find.verifies(up[0], c) {
+		return false
+	}
+	d.add("ISSUER_NAME_MISMATCH", c, at(c), fmt.Sprintf("issuer is %s; the key is that of %s", c.Issuer(), up[0].Subject()), c.short(), c.Issuer(), up[0].short())
+	return true
+}
+
+// missingAbove tells what the file lacks above c, whose good edition is on the
+// mended path.
+func (d *diagnosis) missingAbove(c, good *Cert) {
+	if up := d.mended.above(good); len(up) > 0 && up[0].origin == fromPool && !d.r.Has("MISSING_INTERMEDIATE") {
+		d.missing(c, up)
+	}
+}
+
 // shippedRoots are roots that laptops came with, their keys known to everyone:
 // a leaf of theirs was made by malware or by a proxy on that machine.
 var shippedRoots = []string{"eDellRoot", "DSDTestProvider", "Superfish"}
@@ -254,17 +320,20 @@ func (d *diagnosis) extras() {
 	if d.leaf.X == nil && len(d.leaf.issuer) == 0 {
 		return // nobody can say what belongs to it
 	}
+	if d.f.entries > 1 {
+		d.add("KEYSTORE_ENTRIES", d.leaf, at(d.leaf), fmt.Sprintf("%d key entries", d.f.entries), d.leaf.short(), fmt.Sprint(d.f.entries))
+	}
 	for _, c := range d.certs {
 		if c == d.leaf || c.Damage != "" {
 			continue
 		}
 		anchor := d.o.Roots.holds(c)
-		if c.selfIssued() && (anchor != nil || d.anchorOf(c)) {
+		if c.selfIssued() && (anchor != nil || d.anchorOf(c)) && (d.f.entries <= 1 || d.anchorOf(c)) {
 			d.add("ROOT_INCLUDED", c, at(c), "self-signed, and clients have it")
 			continue
 		}
-		if d.used[c] {
-			continue
+		if d.used[c] || d.f.entries > 1 {
+			continue // used, or of another entry's chain
 		}
 		switch twin := d.twin(c); {
 		case !d.looksCA(c):
@@ -273,6 +342,7 @@ func (d *diagnosis) extras() {
 				f.Severity = finding.Error
 				f.Consequences = append(f.Consequences, "servers take this one, the first, as their own")
 			}
+		case twin != nil && d.mended != nil && d.edition(c) != nil && d.changedEdition(c, d.edition(c)):
 		case twin != nil && d.expiredEdition(c):
 			d.add("CROSS_SIGNED_EXPIRED", c, at(c), fmt.Sprintf("signed by %s, valid until %s", c.Issuer(), stamp(c.X.NotAfter)))
 		case twin != nil && d.best.anchored:

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	pkcs12 "software.sslmate.com/src/go-pkcs12"
 )
@@ -130,8 +131,11 @@ func FuzzJKS(f *testing.F) {
 			return
 		}
 		n := 0
-		for _, c := range certsInJKS(data) {
-			n += len(c)
+		for _, e := range entriesInJKS(data) {
+			for _, c := range e.certs {
+				n += len(c)
+			}
+			unlockJKS(e.locked, "x")
 		}
 		if n > len(data) {
 			t.Fatalf("%d bytes of certificates in %d", n, len(data))
@@ -148,6 +152,40 @@ func FuzzConstraints(f *testing.F) {
 		}
 		for tag := range 9 {
 			s.refuses(generalName{tag, name})
+		}
+	})
+}
+
+// FuzzCRL: no list breaks the check, and what is no list decides nothing.
+func FuzzCRL(f *testing.F) {
+	p := newPKI(f, "Lists", "www.lists.test", "p256", 1)
+	f.Add(crlOf(f, p.issuer(), 5, 0, nil, time.Hour))
+	f.Add(crlOf(f, p.issuer(), 7, 5, wrapTLV(0x83, []byte{6, 0x40}), time.Hour))
+	file := []byte(pemOf(p.ders()...))
+	o := p.options("www.lists.test")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		o := o
+		o.CRLs = [][]byte{data}
+		r := Check("x", file, o)
+		if _, err := parseCRL(data); err != nil && r.Verdict == OK && !looksLikeText(data) {
+			t.Fatal("something that is no list leaves nothing open")
+		}
+	})
+}
+
+// FuzzLenient: a certificate that is read leniently stays the bytes it was.
+func FuzzLenient(f *testing.F) {
+	p := newPKI(f, "Odd", "www.odd.test", "p256", 1)
+	for _, d := range p.ders() {
+		f.Add(d)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		before := bytes.Clone(data)
+		if x := parseLenient(data); x != nil && !bytes.Equal(x.Raw, data) {
+			t.Fatal("another certificate")
+		}
+		if !bytes.Equal(before, data) {
+			t.Fatal("the input was changed")
 		}
 	})
 }

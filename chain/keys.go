@@ -94,14 +94,8 @@ func PublicKeyOf(data []byte, password string) crypto.PublicKey {
 func (it Item) public() crypto.PublicKey {
 	switch it.Kind {
 	case KindPrivateKey:
-		if k, err := x509.ParsePKCS8PrivateKey(it.DER); err == nil {
-			return publicOf(k)
-		}
-		if k, err := x509.ParseECPrivateKey(it.DER); err == nil {
-			return k.Public()
-		}
-		if k, err := x509.ParsePKCS1PrivateKey(it.DER); err == nil {
-			return k.Public()
+		if pub := publicOf(parsePrivate(it.DER)); pub != nil {
+			return pub
 		}
 		return mldsaPublic(it.DER)
 	case KindPublicKey:
@@ -147,29 +141,31 @@ func mldsaPublic(der []byte) crypto.PublicKey {
 // verifies says that parent's key made child's signature. Names do not matter
 // here, nor does weakness: MD5 is verified, and complained about elsewhere.
 func verifies(parent, child *Cert) bool {
-	if parent.pub == nil || child.X == nil {
-		return false
-	}
 	x := child.X
-	if !sameAlgorithm(x.Raw) {
+	return x != nil && verifiesSigned(parent.pub, x.SignatureAlgorithm, x.Raw, x.RawTBSCertificate, x.Signature)
+}
+
+// verifiesSigned is the same for whatever is SIGNED: a certificate or a CRL.
+func verifiesSigned(key any, algorithm x509.SignatureAlgorithm, raw, tbs, signature []byte) bool {
+	if !sameAlgorithm(raw) {
 		return false
 	}
-	switch pub := parent.pub.(type) {
+	switch pub := key.(type) {
 	case *mldsa.PublicKey:
-		return verifyMLDSA(pub, x)
+		return verifyMLDSA(pub, raw, tbs, signature)
 	case *rsa.PublicKey:
 		if pub.N.BitLen() > maxRSABits || pub.E < 3 {
 			return false
 		}
-		if h := pkcs1Hash(x.SignatureAlgorithm); h != 0 && (pub.N.BitLen() < 1024 || h == crypto.MD5 || h == crypto.SHA1) {
-			return verifyPKCS1(pub, h, x.RawTBSCertificate, x.Signature)
+		if h := pkcs1Hash(algorithm); h != 0 && (pub.N.BitLen() < 1024 || h == crypto.MD5 || h == crypto.SHA1) {
+			return verifyPKCS1(pub, h, tbs, signature)
 		}
 	case *ecdsa.PublicKey, ed25519.PublicKey:
 	default:
 		return false
 	}
-	issuer := &x509.Certificate{PublicKey: parent.pub}
-	switch parent.pub.(type) {
+	issuer := &x509.Certificate{PublicKey: key}
+	switch key.(type) {
 	case *rsa.PublicKey:
 		issuer.PublicKeyAlgorithm = x509.RSA
 	case *ecdsa.PublicKey:
@@ -177,7 +173,7 @@ func verifies(parent, child *Cert) bool {
 	case ed25519.PublicKey:
 		issuer.PublicKeyAlgorithm = x509.Ed25519
 	}
-	return issuer.CheckSignature(x.SignatureAlgorithm, x.RawTBSCertificate, x.Signature) == nil
+	return issuer.CheckSignature(algorithm, tbs, signature) == nil
 }
 
 // sameAlgorithm wants the signature algorithm inside what is signed to be the
@@ -197,18 +193,18 @@ func sameAlgorithm(raw []byte) bool {
 	return false
 }
 
-func verifyMLDSA(pub *mldsa.PublicKey, x *x509.Certificate) bool {
+func verifyMLDSA(pub *mldsa.PublicKey, raw, tbs, signature []byte) bool {
 	var c struct {
 		TBS asn1.RawValue
 		Alg algorithmIdentifier
 		Sig asn1.BitString
 	}
-	if _, err := asn1.Unmarshal(x.Raw, &c); err != nil || len(c.Alg.Parameters.FullBytes) > 0 {
+	if _, err := asn1.Unmarshal(raw, &c); err != nil || len(c.Alg.Parameters.FullBytes) > 0 {
 		return false
 	}
 	for _, a := range mldsaOIDs {
 		if c.Alg.Algorithm.Equal(a.oid) && pub.Parameters() == a.params() {
-			return mldsa.Verify(pub, x.RawTBSCertificate, x.Signature, nil) == nil
+			return mldsa.Verify(pub, tbs, signature, nil) == nil
 		}
 	}
 	return false
@@ -302,30 +298,37 @@ type PrivateKey struct {
 	der []byte
 }
 
-// PrivateKeyOf finds the first private key in a file, in any dress; nil when
-// there is none that can be read.
-func PrivateKeyOf(data []byte, password string) *PrivateKey {
+// PrivateKeyOf finds the private key of a certificate in a file, in any dress;
+// nil when there is none that can be read.
+func PrivateKeyOf(cert *Cert, data []byte, password string) *PrivateKey {
 	f := Read(data, password)
+	keys := f.privateKeys
 	for _, it := range f.Items {
-		if it.Kind != KindPrivateKey {
-			continue
-		}
-		for _, parse := range []func([]byte) (any, error){
-			x509.ParsePKCS8PrivateKey,
-			func(b []byte) (any, error) { return x509.ParseECPrivateKey(b) },
-			func(b []byte) (any, error) { return x509.ParsePKCS1PrivateKey(b) },
-		} {
-			if k, err := parse(it.DER); err == nil {
-				if der, err := x509.MarshalPKCS8PrivateKey(k); err == nil {
-					return &PrivateKey{k, der}
-				}
-			}
+		if it.Kind == KindPrivateKey {
+			keys = append(keys, parsePrivate(it.DER))
 		}
 	}
-	for _, k := range f.privateKeys {
+	for _, k := range keys {
+		if pub := publicOf(k); pub == nil || !cert.hasKey(pub) {
+			continue
+		}
 		if der, err := x509.MarshalPKCS8PrivateKey(k); err == nil {
 			return &PrivateKey{k, der}
 		}
+	}
+	return nil
+}
+
+// parsePrivate reads a key as PKCS #8, RFC 5915 or PKCS #1; nil when it is none.
+func parsePrivate(der []byte) any {
+	if k, err := x509.ParsePKCS8PrivateKey(der); err == nil {
+		return k
+	}
+	if k, err := x509.ParseECPrivateKey(der); err == nil {
+		return k
+	}
+	if k, err := x509.ParsePKCS1PrivateKey(der); err == nil {
+		return k
 	}
 	return nil
 }

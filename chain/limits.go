@@ -10,6 +10,9 @@ const (
 	MaxBundle = 64 << 20
 	// maxCert bounds one certificate. badssl's 10,000-SAN leaf is 300 kB.
 	maxCert = 512 << 10
+	// maxLenient bounds a certificate that is read a second time, once for each of
+	// its extensions.
+	maxLenient = 64 << 10
 	// maxItems bounds the things one input may hold: a chain has 2 to 5, a
 	// combined HAProxy file about 10, a whole trust store 150.
 	maxItems = 1000
@@ -32,6 +35,16 @@ const (
 	// maxNames bounds names times constraints on one path, as Go's own 250,000
 	// does; OpenSSL stops at 2^20.
 	maxNames = 250_000
+	// maxPoints bounds the distribution points of a certificate, and the names of
+	// one. PKITS has 3; public CAs have 1.
+	maxPoints = 32
+	// maxIterations bounds the key derivation of a PKCS #12 file: half a second.
+	// Windows has 2,000, Java 10,000, Firefox 600,000.
+	maxIterations = 2_000_000
+	// maxSafes and maxKeys bound the parts and the keys of a PKCS #12 file, each
+	// of which costs a key derivation. Two parts and one key are usual.
+	maxSafes = 8
+	maxKeys  = 16
 	// maxRSABits bounds the modulus that we exponentiate with; 8192 is seen, 16384 sold.
 	maxRSABits = 16384
 	// maxSegments bounds the table that maps repaired text back to the file.

@@ -24,6 +24,14 @@ type path struct {
 	cost     int
 }
 
+// above is what stands above c on the path.
+func (p *path) above(c *Cert) []*Cert {
+	if i := slices.Index(p.certs, c); i >= 0 {
+		return p.certs[i+1:]
+	}
+	return nil
+}
+
 // finder looks for paths; it belongs to one check and remembers what it verified.
 type finder struct {
 	file  []*Cert // without duplicates

@@ -54,6 +54,8 @@ type File struct {
 	keys  []crypto.PublicKey // of the private keys that came along in a container
 	// privateKeys are those keys themselves, kept for who packs the file again.
 	privateKeys []any
+	entries     int     // keys in a keystore, each with a chain of its own
+	beside      []*Cert // trusted certificates in a keystore with keys: in no chain
 }
 
 // note is something noticed while reading: one for each code, however often it was seen.
@@ -111,7 +113,7 @@ func (f *File) noted(code string) bool {
 }
 
 // Read undresses data: PEM in all its injuries, DER, several DER, PKCS #7,
-// PKCS #12 (opened by password), JKS, base64 of any of them, UTF-16, JSON, YAML.
+// PKCS #12 (opened by password), JKS and JCEKS, base64 of any of them, UTF-16, JSON, YAML.
 // It never fails: what cannot be read is a finding of the report.
 func Read(data []byte, password string) *File {
 	r := &reader{f: &File{}, password: password, limit: maxItems}
@@ -164,6 +166,10 @@ var follows = map[string][]string{
 }
 
 func (r *reader) fold() {
+	if r.f.noted("NOT_A_CERTIFICATE") && len(r.f.Certs)+len(r.f.Items) == 0 {
+		// How something else stands in its file is nobody's concern.
+		r.f.notes = slices.DeleteFunc(r.f.notes, func(n note) bool { return rank(n.code) >= rank(bodyCodes[0].name) })
+	}
 	for cause, list := range follows {
 		if r.f.noted(cause) {
 			r.f.notes = slices.DeleteFunc(r.f.notes, func(n note) bool { return slices.Contains(list, n.code) })
@@ -182,10 +188,7 @@ func looksBinary(data []byte) bool {
 // readBinary takes a file of one DER value or several. False means that it was none of ours.
 func (r *reader) readBinary(data []byte, label string) bool {
 	if isJKS(data) {
-		r.note("JKS", Place{Cert: -1}, "a Java keystore (JKS)")
-		for _, der := range certsInJKS(data) {
-			r.add(der, Place{Cert: -1, Byte: -1}, label, true)
-		}
+		r.readJKS(data)
 		return true
 	}
 	rest := data
@@ -215,7 +218,11 @@ func (r *reader) readBinary(data []byte, label string) bool {
 		}
 		kind := sniff(rest[:size])
 		if n == 0 && kind == KindOther && whole {
-			return false
+			if size < len(data) {
+				return false
+			}
+			r.note("NOT_A_CERTIFICATE", p, "binary DER of another kind: "+shapeOf(rest))
+			return true
 		}
 		if kind == KindCertificate {
 			r.note("DER_NOT_PEM", p, "binary DER, first bytes "+fmt.Sprintf("% X", rest[:min(4, len(rest))]))
@@ -247,7 +254,7 @@ func (r *reader) readText(t *text, depth int) {
 	at := 0
 	for _, b := range blocks {
 		r.between(t, at, b.start, depth)
-		r.readBlock(t, b)
+		r.readBlock(t, b, depth)
 		at = b.end
 	}
 	r.between(t, at, len(t.data), depth)

@@ -114,7 +114,7 @@ func (d *diagnosis) propose() {
 	}
 	for _, c := range r.Repair.certs {
 		r.Repair.Chain = append(r.Repair.Chain, c.SHA256())
-		if c.origin == fromPool && class != ClassNetwork {
+		if c.origin == fromPool && !d.beside(c) && class != ClassNetwork {
 			class = ClassPool
 			if d.o.Fetched != nil && d.o.Fetched.bySHA[c.sha] != nil {
 				class = ClassNetwork

@@ -2,7 +2,6 @@ package chain
 
 import (
 	"crypto"
-	"crypto/x509"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -39,7 +38,7 @@ type Options struct {
 	// MaxIntermediates bounds the path when it is not nil.
 	MaxIntermediates *int
 
-	crls []*x509.RevocationList
+	revocation *revocation
 }
 
 // Finding is one diagnosis with its place in the file.
@@ -173,7 +172,6 @@ func CheckFile(input string, f *File, o Options) *Report {
 	o.Purpose = orDefault(o.Purpose, Server)
 	o.Profile = orDefault(o.Profile, Private)
 	d := &diagnosis{o: &o, f: f, r: &Report{Input: input, Findings: []Finding{}, Chain: []Link{}, Repair: Repair{Class: ClassNone, Chain: []string{}}, file: f}}
-	d.readCRLs()
 	d.run()
 	d.finish()
 	return d.r
@@ -186,8 +184,8 @@ func orDefault[T ~string](v, d T) T {
 	return v
 }
 
-// readCRLs parses the CRLs once for the whole path.
-func (d *diagnosis) readCRLs() {
+// readCRLs parses the CRLs once for all paths.
+func (d *diagnosis) readCRLs() (lists []*crl) {
 	for _, raw := range d.o.CRLs {
 		var ders [][]byte
 		if looksBinary(raw) {
@@ -203,7 +201,7 @@ func (d *diagnosis) readCRLs() {
 			d.add("CRL_UNUSABLE", nil, nowhere, "what was given is no CRL")
 		}
 		for _, der := range ders {
-			crl, err := x509.ParseRevocationList(der)
+			list, err := parseCRL(der)
 			if err != nil {
 				f := d.add("CRL_UNUSABLE", nil, nowhere, strings.TrimPrefix(err.Error(), "x509: "))
 				if d.o.Profile == WebPKI {
@@ -211,14 +209,21 @@ func (d *diagnosis) readCRLs() {
 				}
 				continue
 			}
-			d.o.crls = append(d.o.crls, crl)
+			lists = append(lists, list)
 		}
 	}
-	for i, raw := range d.o.OCSP {
+	return lists
+}
+
+// readOCSP takes OCSP responses out of PEM. The caller's slice stays as it is.
+func readOCSP(given [][]byte) (out [][]byte) {
+	for _, raw := range given {
 		if der, ok := pemOnly(raw); ok {
-			d.o.OCSP[i] = der
+			raw = der
 		}
+		out = append(out, raw)
 	}
+	return out
 }
 
 // pemOnly undoes one PEM block, whatever its label.

@@ -66,6 +66,9 @@ func checkPath(p *path, o *Options) []fault {
 		if !anchor {
 			checkHash(c, add)
 		}
+		if c.quirk != "" {
+			add("NONCONFORMING", c, c.quirk, c.short())
+		}
 		for _, oid := range unknownCritical(c.X) {
 			add("CRITICAL_EXTENSION", c, "critical extension "+oid.String())
 		}
@@ -93,7 +96,7 @@ func checkPath(p *path, o *Options) []fault {
 			checkIssuer(leaf, false, add)
 		}
 	}
-	fs = append(fs, checkRevocation(p, o)...)
+	fs = append(fs, o.revocation.check(p)...)
 	fs = append(fs, lint(p, o)...)
 	return fs
 }
@@ -228,7 +231,7 @@ var (
 var processed = []asn1.ObjectIdentifier{
 	oidSAN, oidKeyUsage, oidBasic, oidNameConstraints, oidPolicies, oidPolicyMappings, oidPolicyConstr, oidEKU, oidInhibitAny,
 	oidSKI, oidAKI, oidTLSFeature,
-	{2, 5, 29, 31}, // cRLDistributionPoints
+	oidDistribution,
 }
 
 // checkPolicies processes certificate policies (RFC 5280, Section 6.1.3 (d) to

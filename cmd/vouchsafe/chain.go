@@ -48,7 +48,7 @@ func (f *chainFlags) register(cmd *cobra.Command) {
 	fl.StringVar(&f.key, "key", "", "private key (or public key) that belongs to the certificate")
 	fl.StringArrayVar(&f.crls, "crl", nil, "certificate revocation list; may be repeated")
 	fl.StringArrayVar(&f.ocsp, "ocsp", nil, "OCSP response; may be repeated")
-	fl.StringVar(&f.passwordFile, "password-file", "", "file with the password of a PKCS #12 file")
+	fl.StringVar(&f.passwordFile, "password-file", "", "file with the password of a PKCS #12 file or a Java keystore")
 	fl.StringVar(&f.purpose, "purpose", "server", "what the certificate is for: server, client, ca, codesign or module")
 	fl.StringVar(&f.profile, "profile", "private", "whose rules apply: private, or webpki for the CA/Browser Forum's")
 }

@@ -155,7 +155,11 @@ func writeReport(a *app, r *chain.Report) error {
 	}
 	for _, l := range r.Chain {
 		role := map[string]string{"leaf": a.say("leaf", "叶证书"), "intermediate": a.say("intermediate", "中间证书"), "root": a.say("root", "根证书")}[l.Role]
-		fmt.Fprintf(&b, "  %s  %s  (%s)\n", role, visible(l.Subject), a.say("until ", "至 ")+l.NotAfter.Format("2006-01-02"))
+		until := a.say("until ", "至 ") + l.NotAfter.Format("2006-01-02")
+		if l.NotAfter.IsZero() {
+			until = a.say("cannot be read", "无法读取")
+		}
+		fmt.Fprintf(&b, "  %s  %s  (%s)\n", role, visible(l.Subject), until)
 	}
 	if s := repairWords(a, r); s != "" {
 		fmt.Fprintf(&b, "  %s\n", s)

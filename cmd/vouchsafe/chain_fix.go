@@ -23,7 +23,8 @@ func newChainFixCommand(a *app) *cobra.Command {
 		Long: `Writes the leaf, then its intermediates, without the root, as canonical PEM, and
 checks the result before it is written. What does not verify is not written.
 
---in-place replaces FILE itself and keeps the old one as FILE.bak.`,
+--in-place replaces FILE itself and keeps the old one as FILE.bak. --for java
+writes PKCS #12, or JKS for Java before 8u301 when OUT ends in .jks.`,
 		Example: `  vouchsafe chain fix chain.pem -o fixed.pem --intermediates pool/
   vouchsafe chain fix chain.p7b -o fullchain.pem --fetch --for nginx`,
 		Args: exactArgs(1),
@@ -89,7 +90,7 @@ func (x *fixer) run(ctx context.Context, in string) error {
 	if err := x.write(in, fixed, target != nil && target.secret); err != nil {
 		return err
 	}
-	return x.tell(in, r, target)
+	return x.tell(in, r, target, o)
 }
 
 // guard refuses to overwrite what is being mended.
@@ -200,7 +201,7 @@ func writeAtomic(path string, data []byte, mode fs.FileMode) error {
 }
 
 // tell says what was mended.
-func (x *fixer) tell(in string, r *chain.Report, target *serverTarget) error {
+func (x *fixer) tell(in string, r *chain.Report, target *serverTarget, o chain.Options) error {
 	if x.a.json && x.out != "-" {
 		if err := x.a.printJSON(r.In(x.a.lang())); err != nil {
 			return err
@@ -222,5 +223,5 @@ func (x *fixer) tell(in string, r *chain.Report, target *serverTarget) error {
 	if target == nil {
 		return nil
 	}
-	return x.settings(target, out)
+	return x.settings(target, out, o)
 }

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/vouchsafe/vouchsafe/chain"
 	pkcs12 "software.sslmate.com/src/go-pkcs12"
@@ -16,8 +19,8 @@ type serverTarget struct {
 	secret bool // what is written holds the private key
 	pack   func(x *fixer, r *chain.Report, in, fixed []byte, o chain.Options) ([]byte, error)
 	lines  func(x *fixer, out string) string
-	// directives name the files in an existing configuration.
-	directives *regexp.Regexp
+	// directives and keys name the files in an existing configuration.
+	directives, keys *regexp.Regexp
 }
 
 var serverTargets = []*serverTarget{
@@ -26,7 +29,8 @@ var serverTargets = []*serverTarget{
 		lines: func(x *fixer, out string) string {
 			return fmt.Sprintf("ssl_certificate     %s;\nssl_certificate_key %s;\n", out, x.keyName())
 		},
-		directives: regexp.MustCompile(`(?m)^[ \t]*ssl_certificate[ \t]+"?([^;"\s]+)"?[ \t]*;`),
+		directives: regexp.MustCompile(`(?m)^[^#\n]*\bssl_certificate[ \t]+["']?([^;"'\s]+)["']?[ \t]*;`),
+		keys:       regexp.MustCompile(`(?m)^[^#\n]*\bssl_certificate_key[ \t]+["']?([^;"'\s]+)["']?[ \t]*;`),
 	},
 	{
 		// Since 2.4.8 SSLCertificateFile takes the intermediates too, and
@@ -36,6 +40,7 @@ var serverTargets = []*serverTarget{
 			return fmt.Sprintf("SSLCertificateFile    %s\nSSLCertificateKeyFile %s\n", out, x.keyName())
 		},
 		directives: regexp.MustCompile(`(?mi)^[ \t]*SSLCertificate(?:Chain)?File[ \t]+"?([^"\s]+)"?`),
+		keys:       regexp.MustCompile(`(?mi)^[ \t]*SSLCertificateKeyFile[ \t]+"?([^"\s]+)"?`),
 	},
 	{
 		name: "haproxy", secret: true, pack: withKey,
@@ -54,9 +59,13 @@ var serverTargets = []*serverTarget{
 	},
 	{
 		// A PKCS #12 file is a key store since Java 8u60 whatever it is called;
-		// AES (Modern2023) since 8u301 and 11.0.12.
-		name: "java", secret: true, pack: asPKCS12(pkcs12.Modern2023),
+		// AES (Modern2023) since 8u301 and 11.0.12. Older ones get JKS, when the
+		// file is to be called so.
+		name: "java", secret: true, pack: forJava,
 		lines: func(_ *fixer, out string) string {
+			if isJKSName(out) {
+				return fmt.Sprintf("server.ssl.key-store=%s server.ssl.key-store-type=JKS\n# from Java 8u301 on PKCS #12 is the better form: name the file .p12\n", out)
+			}
 			return fmt.Sprintf("keytool -importkeystore -srckeystore %s -srcstoretype PKCS12 -destkeystore keystore.p12 -deststoretype PKCS12\n# or use it as it is: server.ssl.key-store=%s server.ssl.key-store-type=PKCS12\n", out, out)
 		},
 	},
@@ -86,8 +95,8 @@ func asIs(_ *fixer, _ *chain.Report, _, fixed []byte, _ chain.Options) ([]byte, 
 }
 
 // withKey writes leaf, intermediates and key into one file, as HAProxy wants them.
-func withKey(x *fixer, _ *chain.Report, in, fixed []byte, o chain.Options) ([]byte, error) {
-	key, err := x.privateKey(in, o)
+func withKey(x *fixer, r *chain.Report, in, fixed []byte, o chain.Options) ([]byte, error) {
+	key, err := x.privateKey(r, in, o)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +105,7 @@ func withKey(x *fixer, _ *chain.Report, in, fixed []byte, o chain.Options) ([]by
 
 func asPKCS12(enc *pkcs12.Encoder) func(*fixer, *chain.Report, []byte, []byte, chain.Options) ([]byte, error) {
 	return func(x *fixer, r *chain.Report, in, _ []byte, o chain.Options) ([]byte, error) {
-		key, err := x.privateKey(in, o)
+		key, err := x.privateKey(r, in, o)
 		if err != nil {
 			return nil, err
 		}
@@ -113,8 +122,27 @@ func asPKCS12(enc *pkcs12.Encoder) func(*fixer, *chain.Report, []byte, []byte, c
 	}
 }
 
+// forJava writes PKCS #12, or JKS when the file is to end in .jks.
+func forJava(x *fixer, r *chain.Report, in, fixed []byte, o chain.Options) ([]byte, error) {
+	if !isJKSName(x.out) {
+		return asPKCS12(pkcs12.Modern2023)(x, r, in, fixed, o)
+	}
+	key, err := x.privateKey(r, in, o)
+	if err != nil {
+		return nil, err
+	}
+	if len(o.Password) < 6 {
+		return nil, withHint(errors.New("writing JKS: it needs a password of six characters or more, as keytool wants it"), "put one into a file of mode 0600 and name it: --password-file pw.txt")
+	}
+	var salt [20]byte
+	rand.Read(salt[:])
+	return chain.EncodeJKS("server", key, r.Repair.Certs(), o.Password, salt, time.Now()), nil
+}
+
+func isJKSName(path string) bool { return strings.EqualFold(filepath.Ext(path), ".jks") }
+
 // privateKey finds the key that belongs to the leaf: --key, or one in the input.
-func (x *fixer) privateKey(in []byte, o chain.Options) (*chain.PrivateKey, error) {
+func (x *fixer) privateKey(r *chain.Report, in []byte, o chain.Options) (*chain.PrivateKey, error) {
 	if x.f.key != "" {
 		b, err := readUpTo(x.f.key, chain.MaxFile)
 		if err != nil {
@@ -122,7 +150,7 @@ func (x *fixer) privateKey(in []byte, o chain.Options) (*chain.PrivateKey, error
 		}
 		in = b
 	}
-	key := chain.PrivateKeyOf(in, o.Password)
+	key := chain.PrivateKeyOf(r.Repair.Certs()[0], in, o.Password)
 	if key == nil {
 		return nil, withHint(fmt.Errorf("writing for %s: the private key is needed, and is not here", x.server), "name it with --key key.pem")
 	}
@@ -130,7 +158,7 @@ func (x *fixer) privateKey(in []byte, o chain.Options) (*chain.PrivateKey, error
 }
 
 // settings prints the lines for the server, and checks an existing configuration.
-func (x *fixer) settings(t *serverTarget, out string) error {
+func (x *fixer) settings(t *serverTarget, out string, o chain.Options) error {
 	abs := out
 	if out != "-" {
 		if p, err := filepath.Abs(out); err == nil {
@@ -144,41 +172,5 @@ func (x *fixer) settings(t *serverTarget, out string) error {
 	if t.directives == nil {
 		return usageError{fmt.Errorf("%s has no configuration file that names certificates", t.name)}
 	}
-	return x.checkConfig(t, abs)
-}
-
-// checkConfig says whether an existing configuration reads what was written,
-// and diagnoses what it reads instead.
-func (x *fixer) checkConfig(t *serverTarget, out string) error {
-	b, err := readUpTo(x.config, 4<<20)
-	if err != nil {
-		return err
-	}
-	found := t.directives.FindAllSubmatch(b, 64)
-	if len(found) == 0 {
-		return withHint(fmt.Errorf("checking %s: it names no certificate", x.config), "add the lines above")
-	}
-	wrong := false
-	for _, m := range found {
-		path := string(m[1])
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(filepath.Dir(x.config), path)
-			if abs, err := filepath.Abs(path); err == nil {
-				path = abs
-			}
-		}
-		if path == out {
-			fmt.Fprintf(x.a.err, x.a.say("%s reads %s\n", "%s 使用 %s\n"), x.config, out)
-			continue
-		}
-		wrong = true
-		fmt.Fprintf(x.a.err, x.a.say("%s reads %s, not %s\n", "%s 使用 %s，而不是 %s\n"), x.config, visible(path), out)
-		if t.name == "apache" && strings.Contains(strings.ToLower(string(m[0])), "chainfile") {
-			fmt.Fprintln(x.a.err, x.a.say("SSLCertificateChainFile is obsolete since Apache 2.4.8: drop the line", "SSLCertificateChainFile 自 Apache 2.4.8 起已废弃：请删除该行"))
-		}
-	}
-	if wrong {
-		return errFindings
-	}
-	return nil
+	return x.checkConfig(t, abs, o)
 }

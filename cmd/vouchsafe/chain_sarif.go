@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/url"
 	"path/filepath"
 
 	"github.com/vouchsafe/vouchsafe/chain"
@@ -26,17 +27,13 @@ func sarifLog(reports []*chain.Report) map[string]any {
 					"help":             map[string]string{"text": f.Remedy},
 				})
 			}
-			physical := map[string]any{"artifactLocation": map[string]string{"uri": filepath.ToSlash(r.Input)}}
-			region := map[string]int{}
-			if f.Place.Line > 0 {
-				region["startLine"] = f.Place.Line
-			}
+			// Code scanning wants a line, of binary files too.
+			region := map[string]int{"startLine": max(f.Place.Line, 1)}
 			if f.Place.Byte >= 0 {
 				region["byteOffset"] = f.Place.Byte
 			}
-			if len(region) > 0 {
-				physical["region"] = region
-			}
+			where := (&url.URL{Path: filepath.ToSlash(r.Input)}).EscapedPath()
+			physical := map[string]any{"artifactLocation": map[string]string{"uri": where}, "region": region}
 			results = append(results, map[string]any{
 				"ruleId": f.Code, "ruleIndex": i, "level": levels[f.Severity],
 				"message":   map[string]string{"text": f.Evidence + ". " + f.Meaning + " " + f.Remedy},

@@ -55,16 +55,20 @@ type Target struct {
 	StartTLS   string
 }
 
+func (t Target) name() string {
+	if t.Name != "" {
+		return t.Name
+	}
+	return t.Host
+}
+
 // wrongName is a name that no server has (RFC 2606).
 const wrongName = "no-such-name.invalid"
 
 // Probe looks at every address of a target: with the right server name first,
 // then without one and with a wrong one, and in TLS 1.2 and 1.3.
 func Probe(ctx context.Context, t Target) ([]Sight, error) {
-	name := t.Name
-	if name == "" {
-		name = t.Host
-	}
+	name := t.name()
 	addrs, err := net.DefaultResolver.LookupIPAddr(ctx, strings.Trim(t.Host, "[]"))
 	if err != nil {
 		return nil, fmt.Errorf("looking up %s: %w", t.Host, err)
@@ -111,7 +115,7 @@ func look(ctx context.Context, at, name string, version uint16, t Target) Sight 
 	if deadline, ok := ctx.Deadline(); ok {
 		raw.SetDeadline(deadline)
 	}
-	if err := startTLS(raw, t.StartTLS, t.Host); err != nil {
+	if err := startTLS(raw, t.StartTLS, t.name()); err != nil {
 		s.Err = err
 		return s
 	}

@@ -20,7 +20,8 @@ const (
 // Protocols lists what StartTLS knows.
 var Protocols = []string{"smtp", "imap", "pop3", "ftp", "xmpp", "postgres", "mysql", "ldap"}
 
-// startTLS speaks the plain part of a protocol until TLS may begin.
+// startTLS speaks the plain part of a protocol until TLS may begin. host is the
+// name asked for: XMPP has virtual hosts.
 func startTLS(conn net.Conn, protocol, host string) error {
 	d := &dialogue{conn: conn, r: bufio.NewReaderSize(conn, maxLine)}
 	var err error
@@ -140,11 +141,16 @@ func (d *dialogue) until(mark string) error {
 			return err
 		}
 		seen = append(seen, b)
-		if b == '>' && bytes.Contains(seen[max(0, len(seen)-200):], []byte(mark)) {
+		switch {
+		case b != '>':
+		case bytes.Contains(seen[max(0, len(seen)-200):], []byte(mark)):
 			return nil
-		}
-		if bytes.HasSuffix(seen, []byte("<failure")) {
+		case bytes.Contains(seen, []byte("<failure")):
 			return errors.New("the server refuses")
+		case bytes.HasSuffix(seen, []byte("</stream:error>")):
+			// RFC 6120, Section 4.9: host-unknown, most often.
+			at := bytes.LastIndex(seen, []byte("<stream:error>"))
+			return fmt.Errorf("the server says %.200q", seen[max(at, 0):])
 		}
 	}
 	return errors.New("the server does not come to an end")

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -110,23 +111,6 @@ func TestWhatOpenSSLWrites(t *testing.T) {
 	}
 }
 
-func TestWhatKeytoolWrites(t *testing.T) {
-	need(t, "keytool", "default-jre-headless")
-	b := setUp(t)
-	b.run("openssl", "pkcs12", "-export", "-in", "good.pem", "-inkey", "key.pem", "-passout", "file:pw", "-name", "web", "-out", "in.p12")
-	for _, kind := range []string{"JKS", "PKCS12"} {
-		b.run("keytool", "-importkeystore", "-noprompt", "-srckeystore", "in.p12", "-srcstoretype", "PKCS12", "-srcstorepass", "changeit", "-destkeystore", "store."+kind, "-deststoretype", kind, "-deststorepass", "changeit")
-		b.fix("store."+kind, "--password-file", "pw")
-	}
-	b.run("keytool", "-exportcert", "-keystore", "store.JKS", "-storepass", "changeit", "-alias", "web", "-rfc", "-file", "rfc.pem")
-	b.fix("rfc.pem", "--intermediates", "ca.pem")
-	// And back: what we write for Java, Java reads.
-	b.run("./vouchsafe", "chain", "fix", "leaf.pem", "-o", "ours.p12", "--intermediates", "ca.pem", "--roots", "root.pem", "--key", "key.pem", "--password-file", "pw", "--for", "java")
-	if out := b.run("keytool", "-list", "-v", "-keystore", "ours.p12", "-storepass", "changeit"); !strings.Contains(out, "Certificate chain length: 2") && !strings.Contains(out, "证书链长度: 2") {
-		t.Errorf("keytool does not see a chain of two:\n%s", out)
-	}
-}
-
 func TestWhatServersRead(t *testing.T) {
 	b := setUp(t)
 	b.write("reversed.pem", string(b.read("ca.pem"))+string(b.read("leaf.pem")))
@@ -143,6 +127,30 @@ func TestWhatServersRead(t *testing.T) {
 		if err == nil || !strings.Contains(string(out), "key values mismatch") {
 			t.Errorf("the knowledge base says that nginx calls a reversed chain a key mismatch; it says %s", out)
 		}
+		b.config(0, "nginx", "nginx.conf", "nginx.conf reads ")
+		b.config(3, "nginx", "bad.conf", "reversed.pem: ORDER_WRONG")
+		b.write("keyed.conf", strings.ReplaceAll(string(b.read("nginx.conf")), "/key.pem", "/ca.key"))
+		b.config(3, "nginx", "keyed.conf", "ca.key: KEY_MISMATCH")
+	})
+	t.Run("apache", func(t *testing.T) {
+		need(t, "/usr/sbin/apache2", "apache2-bin")
+		conf := "LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so\nLoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so\nLoadModule socache_shmcb_module /usr/lib/apache2/modules/mod_socache_shmcb.so\nLoadModule ssl_module /usr/lib/apache2/modules/mod_ssl.so\n" +
+			"ServerName www.neighbour.test\nPidFile %[1]s/apache.pid\nErrorLog /dev/stderr\nListen 127.0.0.1:%[2]d\nSSLEngine on\nSSLCertificateFile %[1]s/%[3]s\nSSLCertificateKeyFile %[1]s/key.pem\n"
+		b.write("apache.conf", fmt.Sprintf(conf, b.dir, freePort(t), "fixed.pem"))
+		runDaemon(t, exec.Command("/usr/sbin/apache2", "-D", "FOREGROUND", "-f", filepath.Join(b.dir, "apache.conf")))
+		port := strings.TrimPrefix(regexp.MustCompile(`127.0.0.1:\d+`).FindString(string(b.read("apache.conf"))), "127.0.0.1:")
+		waitFor(t, func() error {
+			cmd := exec.Command("./vouchsafe", "chain", "check", "--roots", "root.pem", "--name", "www.neighbour.test", "127.0.0.1:"+port, "fixed.pem")
+			cmd.Dir = b.dir
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				return fmt.Errorf("%w: %s", err, out)
+			}
+			return nil
+		})
+		b.config(0, "apache", "apache.conf", "apache.conf reads ")
+		b.write("old.conf", strings.ReplaceAll(string(b.read("apache.conf")), "/fixed.pem", "/leaf.pem\nSSLCertificateChainFile ca.pem"))
+		b.config(3, "apache", "old.conf", "leaf.pem: MISSING_INTERMEDIATE")
 	})
 	t.Run("haproxy", func(t *testing.T) {
 		need(t, "haproxy", "haproxy")
@@ -150,6 +158,17 @@ func TestWhatServersRead(t *testing.T) {
 		b.write("haproxy.cfg", fmt.Sprintf("defaults\n mode http\n timeout client 1s\n timeout server 1s\n timeout connect 1s\nfrontend f\n bind 127.0.0.1:%d ssl crt %s/haproxy.pem\n", freePort(t), b.dir))
 		b.run("haproxy", "-c", "-f", "haproxy.cfg")
 	})
+}
+
+// config lets an existing configuration be checked while its chain is mended.
+func (b *bench) config(want int, server, file, words string) {
+	b.t.Helper()
+	cmd := exec.Command("./vouchsafe", "chain", "fix", "reversed.pem", "-o", "fixed.pem", "--roots", "root.pem", "--key", "key.pem", "--for", server, "--config", file)
+	cmd.Dir = b.dir
+	out, _ := cmd.CombinedOutput()
+	if got := cmd.ProcessState.ExitCode(); got != want || !strings.Contains(string(out), words) {
+		b.t.Errorf("%s: exit code %d, want %d and %q\n%s", file, got, want, words, out)
+	}
 }
 
 func freePort(t *testing.T) int {

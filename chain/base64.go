@@ -49,16 +49,8 @@ func (r *reader) readBare(t *text, from, to, depth int) bool {
 					break
 				}
 			}
-		case depth < maxNesting && looksLikeText(der):
-			inner := &reader{f: &File{}, password: r.password, limit: r.limit, bundle: r.bundle, quiet: r.quiet}
-			it := inner.decodeText(der)
-			inner.readText(it, depth+1)
-			if len(inner.f.Certs)+len(inner.f.Items) == 0 {
-				break
-			}
+		case r.readNested(der, p, depth, "base64 of a PEM text: "+clip(string(run[:16]))):
 			any = true
-			r.note("DOUBLE_BASE64", p, "base64 of a PEM text: "+clip(string(run[:16])))
-			r.adopt(inner.f, p)
 		case depth < maxNesting && isBase64(bytes.TrimSpace(bytes.ReplaceAll(der, []byte("\n"), nil))):
 			inner := &reader{f: &File{}, password: r.password, limit: r.limit, bundle: r.bundle, quiet: true}
 			if inner.readText(inner.decodeText(der), depth+1); len(inner.f.Certs) > 0 {
@@ -70,6 +62,21 @@ func (r *reader) readBare(t *text, from, to, depth int) bool {
 		i = end
 	}
 	return any
+}
+
+// readNested reads a PEM text that was base64. False when it is none.
+func (r *reader) readNested(data []byte, p Place, depth int, evidence string) bool {
+	if depth >= maxNesting || !looksLikeText(data) {
+		return false
+	}
+	inner := &reader{f: &File{}, password: r.password, limit: r.limit, bundle: r.bundle, quiet: r.quiet}
+	inner.readText(inner.decodeText(data), depth+1)
+	if len(inner.f.Certs)+len(inner.f.Items) == 0 {
+		return false
+	}
+	r.note("DOUBLE_BASE64", p, evidence)
+	r.adopt(inner.f, p)
+	return true
 }
 
 // adopt takes over what was found one layer further in; it all stands at p.

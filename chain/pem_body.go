@@ -8,7 +8,7 @@ import (
 )
 
 // readBlock undoes what happened to the body of one PEM block.
-func (r *reader) readBlock(t *text, b block) {
+func (r *reader) readBlock(t *text, b block, depth int) {
 	before := len(r.f.Certs)
 	secret := strings.HasSuffix(b.label, "PRIVATE KEY")
 	place := r.placeOf(t, b.start)
@@ -27,6 +27,9 @@ func (r *reader) readBlock(t *text, b block) {
 			kind = KindEncryptedKey
 		}
 		r.f.Items = append(r.f.Items, Item{Kind: kind, Label: b.label, DER: der, Place: place})
+		return
+	}
+	if kind == KindOther && r.readNested(der, place, depth, "a PEM text between BEGIN "+b.label+" and END, as certutil -encode makes it") {
 		return
 	}
 	size, whole := tlvSize(der)

@@ -32,7 +32,7 @@ var knowledge = map[string]told{
 	"DER_NOT_PEM":         tell("Binary; the first bytes are 30 82. Files called .cer or .crt by Windows, or .der.", "二进制，开头为 30 82。Windows 的 .cer、.crt 或 .der 文件。", "nginx, Apache, HAProxy, Go, Node fail; Windows, Java keytool and openssl x509 (3.0) read it.", "nginx、Apache、HAProxy、Go、Node 失败；Windows、Java keytool 和 openssl x509（3.0）能读。"),
 	"PKCS7":               tell("BEGIN PKCS7, or a .p7b file; CAs offer it for IIS and Tomcat.", "BEGIN PKCS7，或 .p7b 文件；CA 为 IIS 和 Tomcat 提供。", "nginx, Apache, HAProxy, Go fail; Windows and keytool read it.", "nginx、Apache、HAProxy、Go 失败；Windows 和 keytool 能读。"),
 	"PKCS12":              tell("A .pfx or .p12 file, binary, locked by a password; IIS and Java export it.", ".pfx 或 .p12 文件，二进制，有密码；由 IIS 和 Java 导出。", "nginx, Apache, HAProxy, Go fail; IIS, Java and macOS read it.", "nginx、Apache、HAProxy、Go 失败；IIS、Java 和 macOS 能读。"),
-	"JKS":                 tell("A file that starts with FE ED FE ED.", "以 FE ED FE ED 开头的文件。", "Only Java reads it.", "只有 Java 能读。"),
+	"JKS":                 tell("A file that starts with FE ED FE ED (JKS) or CE CE CE CE (JCEKS).", "以 FE ED FE ED（JKS）或 CE CE CE CE（JCEKS）开头的文件。", "Only Java reads it.", "只有 Java 能读。"),
 	"MALFORMED_CONTAINER": tell("A .p7b or .pfx that is cut or changed.", "被截断或改动的 .p7b 或 .pfx。", "Everyone fails.", "全部失败。"),
 
 	"CLOCK_BEHIND":           tell("\"certificate is not yet valid\" even for the root; the date is 1970, 2000 or the firmware's.", "连根证书都“尚未生效”；日期是 1970、2000 或固件日期。", "Every client on this machine fails, with every site; others do not.", "本机所有客户端访问任何网站都失败，其他机器正常。"),
@@ -61,10 +61,12 @@ var knowledge = map[string]told{
 	"NOT_A_CA":               tell("OpenSSL errors 24 and 79, Go \"parent certificate cannot sign\".", "OpenSSL 错误 24、79，Go 报 “parent certificate cannot sign”。", "Every client fails.", "全部失败。"),
 	"CA_KEY_USAGE":           tell("OpenSSL error 32, \"key usage does not include certificate signing\".", "OpenSSL 错误 32：“key usage does not include certificate signing”。", "OpenSSL, GnuTLS, Go, NSS fail.", "OpenSSL、GnuTLS、Go、NSS 失败。"),
 	"CRITICAL_EXTENSION":     tell("OpenSSL error 34, Go \"unhandled critical extension\".", "OpenSSL 错误 34，Go 报 “unhandled critical extension”。", "Every client fails that does not know the extension.", "不认识该扩展的客户端全部失败。"),
+	"NONCONFORMING":          tell("A negative serial number, or an extension that is not as RFC 5280 has it. Go: \"x509: negative serial number\", \"x509: invalid …\".", "序列号为负数，或扩展不符合 RFC 5280。Go 报 “x509: negative serial number” 或 “x509: invalid …”。", "Go fails (Docker, Kubernetes, Prometheus, Caddy); OpenSSL, curl, Java and browsers read most of these.", "Go 程序（Docker、Kubernetes、Prometheus、Caddy）失败；OpenSSL、curl、Java 和浏览器多数能读。"),
 	"WEAK_HASH":              tell("sha1WithRSAEncryption or md5WithRSAEncryption in the text of the certificate.", "证书文本中有 sha1WithRSAEncryption 或 md5WithRSAEncryption。", "nginx with OpenSSL 3 says \"ca md too weak\"; browsers and Go fail; Java 8 before 8u131 and openssl verify do not.", "nginx（OpenSSL 3）报 “ca md too weak”；浏览器和 Go 失败；Java 8u131 之前与 openssl verify 不报。"),
 	"WEAK_KEY":               tell("RSA with 1024 bits, DSA, or a small curve.", "1024 位 RSA、DSA 或小曲线。", "nginx with OpenSSL 3 says \"ee key too small\"; browsers fail; openssl verify does not.", "nginx（OpenSSL 3）报 “ee key too small”；浏览器失败；openssl verify 不报。"),
 	"UNKNOWN_ALGORITHM":      tell("An object identifier in place of an algorithm's name.", "算法名称处显示为对象标识符。", "Clients without that algorithm fail.", "不支持该算法的客户端失败。"),
 	"CRL_UNUSABLE":           tell("A CRL out of date, by another issuer, or without a number.", "CRL 过期、由他人签发或没有编号。", "Clients that insist on revocation fail; the others do not notice.", "强制检查吊销的客户端失败；其他不受影响。"),
+	"REVOCATION_OPEN":        tell("A CRL of another issuer, of another distribution point (sharded CRLs), for CAs only, for some reasons only, or a delta without its base.", "CRL 来自其他签发者、其他分发点（分片 CRL）、仅限 CA、仅限部分原因，或缺少基础列表的增量 CRL。", "Clients that insist on revocation (Java with -Dcom.sun.net.ssl.checkRevocation, OpenSSL with -crl_check: error 3) fail; the others do not ask.", "强制检查吊销的客户端（Java 的 checkRevocation、OpenSSL 的 -crl_check：错误 3）失败；其他不查询。"),
 	"OCSP_UNUSABLE":          tell("A response out of date or by a responder without authority.", "响应过期，或响应者无权。", "Firefox with must-staple fails; the others do not notice.", "要求 must-staple 时 Firefox 失败；其他不受影响。"),
 
 	"TWO_LEAVES":           tell("Two certificates without CA:TRUE, often last year's and this year's, or one for RSA and one for ECDSA.", "两个非 CA 证书，常为去年和今年的，或 RSA 与 ECDSA 各一。", "Servers take the first. Most clients ignore the other; GnuTLS and mbedTLS may stop.", "服务器使用第一个。多数客户端忽略另一个；GnuTLS 和 mbedTLS 可能中止。"),
@@ -75,6 +77,7 @@ var knowledge = map[string]told{
 	"UNRELATED_CERT":       tell("An intermediate of another CA, left from the last renewal.", "另一 CA 的中间证书，上次续期遗留。", "New clients ignore it; strict TLS 1.2 clients may stop.", "新客户端忽略；严格的 TLS 1.2 客户端可能中止。"),
 	"PRIVATE_KEY_IN_CHAIN": tell("BEGIN PRIVATE KEY between certificates.", "证书之间有 BEGIN PRIVATE KEY。", "Nobody fails; HAProxy even wants it. The danger is the next person who forwards the file.", "无人失败；HAProxy 甚至需要它。危险在于文件被转发。"),
 	"CROSS_SIGNED_UNUSED":  tell("An intermediate in two editions, one of them for older roots.", "同一中间证书有两个版本，其一供旧根使用。", "Nobody fails.", "无人失败。"),
+	"KEYSTORE_ENTRIES":     tell("keytool -list shows more than one PrivateKeyEntry.", "keytool -list 显示多个 PrivateKeyEntry。", "Nobody fails; Java chooses an entry by its algorithm and alias.", "无人失败；Java 按算法和别名选择条目。"),
 	"EXTRA_ITEM":           tell("BEGIN DH PARAMETERS, EC PARAMETERS, X509 CRL.", "BEGIN DH PARAMETERS、EC PARAMETERS、X509 CRL。", "Nobody fails.", "无人失败。"),
 
 	"BAD_BOUNDARY":        tell("Four dashes in place of five, or dashes made longer by a word processor.", "四个而不是五个连字符，或被文字处理软件替换的破折号。", "OpenSSL \"bad end line\"; Go silently skips the block.", "OpenSSL 报 “bad end line”；Go 静默跳过该块。"),
