@@ -62,6 +62,7 @@ func Handler(b Backend) http.Handler {
 	s.certificates()
 	s.admission()
 	s.policies()
+	s.modules()
 	s.authorities()
 	return s.authenticate(http.MaxBytesHandler(mux, maxBody))
 }

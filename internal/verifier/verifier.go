@@ -7,7 +7,8 @@
 // It decides nothing about admission and hands out nothing; it stores nothing
 // itself. The AK is proved anew for every admission, so none is kept.
 //
-// Begin with [Verifier.Challenge] and [Verifier.Appraise]; policy.go approves boots.
+// Begin with [Verifier.Challenge] and [Verifier.Appraise]; policy.go approves
+// boots, modules.go the kernel modules that may load.
 package verifier
 
 import (
@@ -37,6 +38,10 @@ type Records interface {
 	// LastVersion is the highest version that ever was, withdrawn ones included.
 	LastVersion(ctx context.Context, tenant, subject string) (uint64, error)
 	SaveResult(ctx context.Context, r Outcome) error
+
+	ModuleLists(ctx context.Context, tenant, vm string) ([]ModuleList, error)
+	SaveModuleList(ctx context.Context, l ModuleList) error
+	LastModuleList(ctx context.Context, tenant, vm string) (uint64, error)
 }
 
 // Reference is one approved set of PCR values of a subject.
@@ -140,7 +145,11 @@ func (v *Verifier) secret(s subject, nonce []byte, ak *attest.Key) []byte {
 
 // Appraise implements enroll.Appraiser.
 func (v *Verifier) Appraise(ctx context.Context, vm enroll.VM, e enroll.Evidence) (enroll.Appraisal, error) {
-	exp := attest.Expected{Tier: attest.Tier(e.Tier), Unlogged: []int{attest.UnlockPCR}}
+	lists, err := v.moduleLists(ctx, vm.Tenant, vm.Name)
+	if err != nil {
+		return enroll.Appraisal{}, err
+	}
+	exp := attest.Expected{Tier: attest.Tier(e.Tier), Unlogged: []int{attest.UnlockPCR}, Modules: lists, ModuleSigner: moduleSigner}
 	if c := e.Counters; c != nil {
 		exp.Counters = &attest.Counters{Reset: c.Reset, Restart: c.Restart}
 	}
