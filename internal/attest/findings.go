@@ -172,8 +172,8 @@ var Findings = finding.Catalog{
 	{
 		Code: "MODULE_NOT_ALLOWED", Severity: finding.Error,
 		Meaning: finding.Text{
-			EN: "The guest's kernel loaded {0}, which is on no list of allowed modules.",
-			ZH: "虚拟机的内核加载了 {0}，它不在任何模块允许列表中。",
+			EN: "The guest's kernel loaded a file that is on no list of allowed modules.",
+			ZH: "虚拟机的内核加载了一个不在任何模块允许列表中的文件。",
 		},
 		Remedy: finding.Text{
 			EN: "If it belongs there: vouchsafe policy modules VM --allow FILE, then boot the VM again or let its agent attest; if not, find who loaded it.",
@@ -183,8 +183,8 @@ var Findings = finding.Catalog{
 	{
 		Code: "MODULE_CHANGED", Severity: finding.Error,
 		Meaning: finding.Text{
-			EN: "The guest's kernel loaded a file {0} whose name is allowed and whose content is not: another build, another signature, or tampering.",
-			ZH: "虚拟机的内核加载了 {0}：名称在允许列表中，但内容不同：另一次构建、另一签名，或被篡改。",
+			EN: "The guest's kernel loaded a file whose name is allowed and whose content is not: another build, another signature, or tampering.",
+			ZH: "虚拟机的内核加载了一个文件：名称在允许列表中，但内容不同：另一次构建、另一签名，或被篡改。",
 		},
 		Remedy: finding.Text{
 			EN: "Compare with the package (sha256sum); after an update of the kernel: vouchsafe policy modules VM --allow /lib/modules/RELEASE.",
@@ -194,8 +194,8 @@ var Findings = finding.Catalog{
 	{
 		Code: "MODULE_SIGNER_NOT_ALLOWED", Severity: finding.Error,
 		Meaning: finding.Text{
-			EN: "The guest's kernel loaded {0}, which none of the allowed signers has signed.",
-			ZH: "虚拟机的内核加载了 {0}，它不是由任何被允许的签名者签名的。",
+			EN: "The guest's kernel loaded a module that none of the allowed signers has signed.",
+			ZH: "虚拟机的内核加载了一个模块，它不是由任何被允许的签名者签名的。",
 		},
 		Remedy: finding.Text{
 			EN: "Sign it with an allowed key (vouchsafe module sign), or allow it by its digest: vouchsafe policy modules VM --allow FILE.",
@@ -205,8 +205,8 @@ var Findings = finding.Catalog{
 	{
 		Code: "MODULE_VIOLATION", Severity: finding.Error,
 		Meaning: finding.Text{
-			EN: "While the guest's kernel loaded {0} somebody had the file open for writing, so the kernel could not say what it loaded.",
-			ZH: "虚拟机的内核加载 {0} 时有进程正以写方式打开该文件，内核无法说明加载的内容。",
+			EN: "While the guest's kernel loaded a file somebody had it open for writing, so the kernel could not say what it loaded.",
+			ZH: "虚拟机的内核加载某个文件时有进程正以写方式打开该文件，内核无法说明加载的内容。",
 		},
 		Remedy: finding.Text{
 			EN: "Boot the VM again; update modules by renaming, not by writing into them.",

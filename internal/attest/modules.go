@@ -206,9 +206,9 @@ func (a *appraisal) modules(ev Evidence) {
 	}
 	var loaded []LoadedModule
 	total, refused := 0, 0
-	refuse := func(code, evidence string, args ...string) {
+	refuse := func(code, evidence string) {
 		if refused++; refused <= maxRefusedModules {
-			a.find(code, evidence, args...)
+			a.find(code, evidence)
 		}
 	}
 	i := -1
@@ -222,7 +222,7 @@ func (a *appraisal) modules(ev Evidence) {
 			// files that are being written, then; what it measured of a module is in an
 			// entry of its own.
 			if len(a.exp.Modules) > 0 && !other {
-				refuse("MODULE_VIOLATION", fmt.Sprintf("IMA entry %d: %s", i, e.PrintableName()), e.PrintableName())
+				refuse("MODULE_VIOLATION", fmt.Sprintf("IMA entry %d: %s", i, e.PrintableName()))
 			}
 			continue
 		case e.Buffer(), i == 0 && e.Name == "boot_aggregate":
@@ -254,7 +254,7 @@ func (a *appraisal) modules(ev Evidence) {
 }
 
 // allowed wants one measured file on one of the lists.
-func (a *appraisal) allowed(lists []*AllowedModules, e *eventlog.IMAEntry, name string, refuse func(code, evidence string, args ...string)) {
+func (a *appraisal) allowed(lists []*AllowedModules, e *eventlog.IMAEntry, name string, refuse func(code, evidence string)) {
 	var wanted [][]byte
 	var signers []*x509.Certificate
 	for _, l := range lists {
@@ -270,15 +270,15 @@ func (a *appraisal) allowed(lists []*AllowedModules, e *eventlog.IMAEntry, name 
 		if err == nil {
 			return
 		}
-		refuse("MODULE_SIGNER_NOT_ALLOWED", measured+": "+err.Error(), name)
+		refuse("MODULE_SIGNER_NOT_ALLOWED", measured+": "+err.Error())
 		return
 	}
 	switch {
 	case e.FileAlg != "sha256":
-		refuse("MODULE_NOT_ALLOWED", measured+"; the list is of SHA-256: boot with ima_hash=sha256", name)
+		refuse("MODULE_NOT_ALLOWED", measured+"; the list is of SHA-256: boot with ima_hash=sha256")
 	case len(wanted) > 0:
-		refuse("MODULE_CHANGED", fmt.Sprintf("%s, the list has %s", measured, hex.EncodeToString(wanted[0])), name)
+		refuse("MODULE_CHANGED", fmt.Sprintf("%s, the list has %s", measured, hex.EncodeToString(wanted[0])))
 	default:
-		refuse("MODULE_NOT_ALLOWED", measured, name)
+		refuse("MODULE_NOT_ALLOWED", measured)
 	}
 }
