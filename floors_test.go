@@ -25,7 +25,7 @@ var floors = [][]string{
 	},
 	{ // domain
 		"internal/seal", "internal/keyring", "internal/ca", "internal/vtpm", "internal/attest", "internal/audit", "internal/backup",
-		"internal/admission", "internal/attester", "internal/hosting",
+		"internal/admission", "internal/attester", "internal/hosting", "internal/pkcs11", "internal/tpmkey",
 	},
 	{ // services
 		"internal/enroll", "internal/verifier", "internal/store", "internal/chainnet",

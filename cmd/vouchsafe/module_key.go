@@ -158,10 +158,11 @@ func (d keyDir) rotate(a *app, caKeyPath, kind string, ifDue bool) error {
 		fmt.Fprintf(a.err, a.say("not due: the signing key is good until %s\n", "尚未到期：签名密钥有效期至 %s\n"), old[0].NotAfter.Format(time.DateOnly))
 		return nil
 	}
-	key, err := readModuleKey(a, caKeyPath)
+	key, end, err := readModuleKey(a, caKeyPath)
 	if err != nil {
 		return withHint(err, "%s", a.say("the CA's key makes the certificate: name it with --ca-key", "签发证书需要 CA 密钥：请用 --ca-key 指定"))
 	}
+	defer end()
 	if kind == "" {
 		kind = kindOf(key)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -27,18 +28,26 @@ The file is written anew beside the old one and takes its place in one step.
 Compressed modules (.ko.xz, .ko.gz, .ko.zst) are signed inside and compressed
 as before. A certificate that another one has issued is embedded, without which
 a kernel that knows only the CA does not find it; --chain=false leaves it out,
---chain embeds a self-signed one too.`,
+--chain embeds a self-signed one too.
+
+KEY is a file in PEM; a key behind PKCS#11 (pkcs11:token=…;object=…, RFC 7512);
+or one in a TPM: tpm:0x81000001 or tpm:FILE with a TSS2 PRIVATE KEY, in /dev/tpmrm0
+or ?device=unix:PATH|tcp:HOST:PORT|/dev/…. A PIN or password comes from
+?pin-source=file:PATH, $VOUCHSAFE_PIN_FILE, $KBUILD_SIGN_PIN or the terminal.`,
 		Example: `  vouchsafe module sign --key /var/lib/vouchsafe/modules nvidia.ko
-  vouchsafe module sign --key mok.key --cert mok.der nvidia.ko`,
+  vouchsafe module sign --key mok.key --cert mok.der nvidia.ko
+  vouchsafe module sign --key 'pkcs11:token=hsm;object=kmod?pin-source=file:/etc/kmod.pin' --cert mok.der nvidia.ko
+  vouchsafe module sign --key tpm:0x81000010 --cert mok.der nvidia.ko`,
 		Args: minArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if key == "" {
 				return usageError{errors.New("--key is needed")}
 			}
-			s, err := loadModuleSigner(a, key, cert)
+			s, err := loadModuleSigner(cmd.Context(), a, key, cert)
 			if err != nil {
 				return err
 			}
+			defer s.end()
 			h := modsig.HashByName(hash)
 			if h == 0 {
 				return usageError{fmt.Errorf("--hash %s is not known: sha256, sha384 or sha512", hash)}
@@ -62,7 +71,7 @@ a kernel that knows only the CA does not find it; --chain=false leaves it out,
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&key, "key", "", "private key in PEM, mode 0600, or a directory of module key init")
+	cmd.Flags().StringVar(&key, "key", "", "private key: a PEM file of mode 0600, a directory of module key init, pkcs11:… or tpm:…")
 	cmd.Flags().StringVar(&cert, "cert", "", "its certificate, PEM or DER; certificates behind it are its chain")
 	cmd.Flags().StringVar(&hash, "hash", "sha256", "hash over the module: sha256 is in every kernel; sha384, sha512")
 	cmd.Flags().BoolVar(&chain, "chain", false, "embed the certificates (default: when another certificate has issued it)")
@@ -139,7 +148,26 @@ func (s *moduleSigner) sign(path string, content []byte, o modsig.SignOptions) (
 			return nil, err
 		}
 	}
-	return modsig.Sign(content, s.key, s.cert, o)
+	signed, err := modsig.Sign(content, s.key, s.cert, o)
+	if err != nil {
+		return nil, err
+	}
+	return signed, s.check(signed, o)
+}
+
+// check verifies what a key made that may be in somebody else's hardware.
+func (s *moduleSigner) check(signed []byte, o modsig.SignOptions) error {
+	a := modsig.Split(signed)
+	m, err := modsig.ParseCMS(a.Signature)
+	if err != nil {
+		return err
+	}
+	w := o.Hash.New()
+	w.Write(a.Content)
+	if m.SignedBy(o.Hash, w.Sum(nil), []*x509.Certificate{s.cert}) == nil {
+		return fmt.Errorf("the key made a signature that the certificate of %s does not verify", s.cert.Subject)
+	}
+	return nil
 }
 
 // replaceFile writes b to path by way of a new file in the same directory,

@@ -41,10 +41,11 @@ appends a CMS signature that was made elsewhere.`,
 			if h == 0 {
 				return usageError{fmt.Errorf("hash %s is not known: sha256, sha384 or sha512", args[0])}
 			}
-			s, err := loadModuleSigner(a, args[1], args[2])
+			s, err := loadModuleSigner(cmd.Context(), a, args[1], args[2])
 			if err != nil {
 				return err
 			}
+			defer s.end()
 			return s.signFile(a, args[3:], modsig.SignOptions{Hash: h, Embed: s.embed(false), ByKeyID: byKeyID}, detached, keep)
 		},
 	}
