@@ -203,22 +203,4 @@ var Findings = append(logFindings, finding.Catalog{
 			EN: "vouchsafe module key rotate; nothing needs to be enrolled again",
 			ZH: "执行 vouchsafe module key rotate；无需重新导入"},
 	},
-	{
-		Code: "MODULE_KEY_EXPOSED", Severity: finding.Error,
-		Meaning: finding.Text{
-			EN: "the signing key can be read by others: whoever has read it can sign modules for every machine that trusts it",
-			ZH: "签名密钥可被他人读取：读到它的人可以为所有信任它的机器签名模块"},
-		Remedy: finding.Text{
-			EN: "chmod 600 {0}; was it so for long, vouchsafe module key rotate",
-			ZH: "chmod 600 {0}；若已暴露较久，请执行 vouchsafe module key rotate"},
-	},
-	{
-		Code: "MODULE_KEY_LOG_BROKEN", Severity: finding.Error,
-		Meaning: finding.Text{
-			EN: "the record of what the keys were used for is not whole: a line was changed or taken out, or the file is gone",
-			ZH: "密钥使用记录不完整：有行被修改或删除，或文件已丢失"},
-		Remedy: finding.Text{
-			EN: "compare with a copy of the log; without an explanation take the keys for misused: vouchsafe module key rotate, and look at what was signed (vouchsafe module scan)",
-			ZH: "与日志副本核对；若无法解释，请视为密钥已被滥用：执行 vouchsafe module key rotate，并检查已签名的内容（vouchsafe module scan）"},
-	},
 }...)

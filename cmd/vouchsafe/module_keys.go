@@ -10,39 +10,83 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/vouchsafe/vouchsafe/internal/tpmkey"
 )
 
-// moduleSigner is a key with its certificate, and the log that its uses go to.
+// moduleSigner is a key with its certificate, and where its uses are written down.
 type moduleSigner struct {
 	key   crypto.Signer
 	cert  *x509.Certificate
 	chain []*x509.Certificate // what follows the certificate in its file
-	log   *signingLog         // nil: uses are not recorded
+	uses  *useRecord          // nil: nobody writes them down
 	end   func()              // when the key is no longer needed
 }
 
-// loadModuleSigner opens --key and reads --cert. A directory made by "module key
-// init" stands for both.
-func loadModuleSigner(ctx context.Context, a *app, name, certPath string) (*moduleSigner, error) {
-	if st, err := os.Stat(name); err == nil && st.IsDir() {
-		if certPath == "" {
-			certPath = filepath.Join(name, leafCertFile)
-		}
-		name = filepath.Join(name, leafKeyFile)
+// loadModuleSigner opens --key and reads --cert. state is a service's state
+// directory whose audit log gets every use of a key that is not in its keyring.
+func loadModuleSigner(ctx context.Context, a *app, name, certPath, state string) (*moduleSigner, error) {
+	name, err := referenced(name)
+	if err != nil {
+		return nil, err
 	}
-	elsewhere := strings.HasPrefix(name, "pkcs11:") || strings.HasPrefix(name, "tpm:")
+	if strings.HasPrefix(name, "keyring:") {
+		return openKeyring(ctx, name) // which has the certificate, too
+	}
+	s, err := openModuleSigner(ctx, a, name, certPath)
+	if err != nil || state == "" {
+		return s, err
+	}
+	keys, err := openKeyService(ctx, state)
+	if err != nil {
+		s.end()
+		return nil, fmt.Errorf("opening the audit log for the key's uses: %w", err)
+	}
+	s.uses = &useRecord{ctx: ctx, keys: keys}
+	end := s.end
+	s.end = func() { end(); keys.close() }
+	return s, nil
+}
+
+// keyPrefixes are the names of keys that are no files.
+var keyPrefixes = []string{"keyring:", "pkcs11:", "tpm:"}
+
+func keyElsewhere(name string) bool {
+	return slices.ContainsFunc(keyPrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
+}
+
+// referenced reads a file that holds the name of a key instead of one: dkms
+// wants a file.
+func referenced(name string) (string, error) {
+	if keyElsewhere(name) {
+		return name, nil
+	}
+	st, err := os.Stat(name)
+	if err != nil || !st.Mode().IsRegular() || st.Size() > 4096 {
+		return name, nil // whoever opens it says what is wrong
+	}
+	b, err := readBounded(name, 4096)
+	if err != nil {
+		return name, nil
+	}
+	defer clear(b)
+	if first, rest, _ := strings.Cut(strings.TrimSpace(string(b)), "\n"); rest == "" && keyElsewhere(first) {
+		return first, nil
+	}
+	return name, nil
+}
+
+func openModuleSigner(ctx context.Context, a *app, name, certPath string) (*moduleSigner, error) {
 	if certPath == "" {
-		if elsewhere {
+		if keyElsewhere(name) {
 			return nil, usageError{errors.New("--cert is needed: a key in a token or a TPM has its certificate in a file")}
 		}
 		certPath = name // both in one PEM, as the kernel's build has them
 	}
 	certs, err := readCertificates(certPath)
-	if err != nil && elsewhere {
+	if err != nil && keyElsewhere(name) {
 		return nil, err
 	}
 	s := &moduleSigner{end: func() {}}
@@ -64,9 +108,6 @@ func loadModuleSigner(ctx context.Context, a *app, name, certPath string) (*modu
 		}
 	}
 	s.cert, s.chain = certs[0], certs[1:]
-	if log := filepath.Join(filepath.Dir(name), signingLogFile); exists(log) {
-		s.log = &signingLog{path: log}
-	}
 	return s, nil
 }
 

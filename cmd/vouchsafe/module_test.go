@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/x509"
+	"encoding/pem"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,4 +50,17 @@ func mkKernel(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		write("stored/dummy.ko."+name, b)
 	}
+}
+
+// mkKey NAME writes a self-signed key for modules to NAME.key and NAME.crt.
+func mkKey(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: mkkey NAME")
+	}
+	keys, err := buildKeys()
+	ts.Check(err)
+	der, err := x509.MarshalPKCS8PrivateKey(keys.RSA.Key)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".key"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".crt"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: keys.RSA.Cert.Raw}), 0o644))
 }

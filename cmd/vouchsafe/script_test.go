@@ -33,6 +33,7 @@ func TestScript(t *testing.T) {
 			"exits":    exits,
 			"waitfor":  waitfor,
 			"mkkernel": mkKernel,
+			"mkkey":    mkKey,
 			"waitgone": waitGone,
 		},
 	})
