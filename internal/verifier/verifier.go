@@ -145,11 +145,7 @@ func (v *Verifier) secret(s subject, nonce []byte, ak *attest.Key) []byte {
 
 // Appraise implements enroll.Appraiser.
 func (v *Verifier) Appraise(ctx context.Context, vm enroll.VM, e enroll.Evidence) (enroll.Appraisal, error) {
-	lists, err := v.moduleLists(ctx, vm.Tenant, vm.Name)
-	if err != nil {
-		return enroll.Appraisal{}, err
-	}
-	exp := attest.Expected{Tier: attest.Tier(e.Tier), Unlogged: []int{attest.UnlockPCR}, Modules: lists, ModuleSigner: moduleSigner}
+	exp := attest.Expected{Tier: attest.Tier(e.Tier), Unlogged: []int{attest.UnlockPCR}}
 	if c := e.Counters; c != nil {
 		exp.Counters = &attest.Counters{Reset: c.Reset, Restart: c.Restart}
 	}
@@ -210,6 +206,10 @@ func (v *Verifier) judge(ctx context.Context, s subject, items []enroll.Item, bi
 	if j.refs, err = v.references(ctx, s.tenant, s.policy); err != nil {
 		return j, err
 	}
+	if exp.Modules, err = v.moduleLists(ctx, s.tenant, s.policy); err != nil {
+		return j, err
+	}
+	exp.ModuleSigner = moduleSigner
 	// 4. The verdict.
 	j.res = attest.Appraise(ev, exp, j.refs)
 	j.affirming = j.res.Status != attest.Contraindicated
