@@ -159,6 +159,33 @@ var Findings = append(logFindings, finding.Catalog{
 			ZH: "用单一密钥重新签名：vouchsafe module sign 会替换所有签名"},
 	},
 	{
+		Code: "MODULE_HASH_FORBIDDEN", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "the firmware's dbx or shim's MokListX rules out exactly this file: Debian's and SUSE's kernels refuse it although its signature is good",
+			ZH: "固件的 dbx 或 shim 的 MokListX 禁止了这个文件：签名虽有效，Debian 和 SUSE 的内核仍会拒绝"},
+		Remedy: finding.Text{
+			EN: "take a newer version of the module: this one was found to be dangerous; mokutil --dbx and mokutil --mokx --list-enrolled show the lists",
+			ZH: "请使用该模块的更新版本：此版本已被认定为危险；mokutil --dbx 和 mokutil --mokx --list-enrolled 可查看列表"},
+	},
+	{
+		Code: "MODULE_CERTIFICATE_FORBIDDEN", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "the firmware's dbx or shim's MokListX rules out the signer's certificate, or one above it: this kernel does not trust what it has signed",
+			ZH: "固件的 dbx 或 shim 的 MokListX 禁止了签名者或其上级的证书：本内核不信任其签名的内容"},
+		Remedy: finding.Text{
+			EN: "sign again with another key (vouchsafe module sign); if the key is your own, it counts as stolen: vouchsafe module key rotate",
+			ZH: "用其他密钥重新签名（vouchsafe module sign）；若为自己的密钥，应视为已泄露：vouchsafe module key rotate"},
+	},
+	{
+		Code: "MODULE_CERTIFICATE_REVOKED", Severity: finding.Warning,
+		Meaning: finding.Text{
+			EN: "the firmware's dbx rules out the signer's certificate, or one above it, and this kernel takes no notice: it loads what that key has signed",
+			ZH: "固件的 dbx 禁止了签名者或其上级的证书，但本内核不予理会：仍会加载其签名的内容"},
+		Remedy: finding.Text{
+			EN: "sign again with another key (vouchsafe module sign), and take the old one off the machine: mokutil --delete CERT.der",
+			ZH: "用其他密钥重新签名（vouchsafe module sign），并从机器上移除旧证书：mokutil --delete CERT.der"},
+	},
+	{
 		Code: "MODULE_CORRUPT_STREAM", Severity: finding.Error,
 		Meaning: finding.Text{
 			EN: "the compressed file cannot be decompressed, or grows over the limit",

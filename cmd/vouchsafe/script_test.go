@@ -34,6 +34,7 @@ func TestScript(t *testing.T) {
 			"waitfor":  waitfor,
 			"mkkernel": mkKernel,
 			"mkkey":    mkKey,
+			"mkdbx":    mkDBX,
 			"waitgone": waitGone,
 		},
 	})

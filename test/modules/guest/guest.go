@@ -49,6 +49,7 @@ type Machine struct {
 type SecureBoot struct {
 	Shim, GRUB string   // signed binaries
 	MOK        [][]byte // certificates in DER to enrol
+	DBX, MOKX  []byte   // the firmware's and shim's lists of what is forbidden, made of [Entry]; empty: as they are
 }
 
 // Run boots once and tries every file. dir is for temporary files.
