@@ -25,10 +25,10 @@ var floors = [][]string{
 	},
 	{ // domain
 		"internal/seal", "internal/keyring", "internal/ca", "internal/vtpm", "internal/attest", "internal/audit", "internal/backup",
-		"internal/admission", "internal/attester", "internal/hosting",
+		"internal/admission", "internal/attester", "internal/hosting", "internal/pkcs11", "internal/tpmkey",
 	},
 	{ // services
-		"internal/enroll", "internal/verifier", "internal/store", "internal/chainnet",
+		"internal/enroll", "internal/verifier", "internal/modkeys", "internal/store", "internal/chainnet",
 	},
 	{ // faces
 		"internal/api", "internal/agent", "internal/host", "internal/config",
@@ -50,7 +50,9 @@ var doors = map[string][]string{
 	"internal/derive": {"internal/secret"},
 	"internal/xaes":   {"internal/derive", "internal/secret"},
 	// The store implements what the life of a VM declares.
-	"internal/store": {"internal/enroll", "internal/verifier"},
+	"internal/store": {"internal/enroll", "internal/verifier", "internal/modkeys"},
+	// One kind of refusal for all services.
+	"internal/modkeys": {"internal/enroll"},
 	// The Verifier answers what enroll asks, and both ends speak of evidence.
 	"internal/verifier":  {"internal/enroll"},
 	"internal/admission": {"internal/attest"},

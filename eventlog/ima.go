@@ -19,6 +19,24 @@ type IMAEntry struct {
 	FileAlg  string // "sha256": of the file's digest
 	FileHash []byte
 	Name     string // a path, or what else was measured; the kernel saw it, so it is authenticated with the entry
+
+	// ModSig is the CMS signature appended to a module or a kernel, and ModAlg
+	// and ModHash what it is over: only template "ima-modsig" has them.
+	ModSig  []byte
+	ModAlg  string
+	ModHash []byte
+
+	third []byte // the template's third field: a signature, or the buffer measured
+}
+
+// Buffer reports an entry that is not about a file: a key, a command line, a
+// policy (template "ima-buf"). The template's name is not in what is hashed, so
+// anybody can change it in the list; what counts is that the entry brings what
+// it is the digest of. A file's entry has the file's security.ima there, which the
+// kernel includes only when it begins with the byte of a signature.
+func (e *IMAEntry) Buffer() bool {
+	a, err := ParseAlg(e.FileAlg)
+	return err == nil && a.Available() && len(e.third) > 0 && !e.Violation() && bytes.Equal(a.Sum(e.third), e.FileHash)
 }
 
 // Violation reports an entry for which the kernel could not promise that
@@ -111,8 +129,10 @@ func imaEntry(d []byte) (e IMAEntry, n int, reason string) {
 // fields reads the first two fields, which nearly every template has: the
 // digest and the name. It walks the rest, so that the lengths are known to be right.
 func (e *IMAEntry) fields() string {
-	d := e.Data
+	d, n := e.Data, 0
+	var mod, sig []byte
 	for i := 0; len(d) > 0; i++ {
+		n++
 		if len(d) < 4 {
 			return "a template field is cut short"
 		}
@@ -123,17 +143,37 @@ func (e *IMAEntry) fields() string {
 		f := d[4 : 4+k]
 		d = d[4+k:]
 		switch i {
-		case 0: // d-ng: "sha256:" NUL digest; d-ngv2 has "ima:sha256:"
-			if head, hash, ok := bytes.Cut(f, []byte{0}); ok {
-				name := strings.TrimSuffix(string(head), ":")
-				e.FileAlg, e.FileHash = name[strings.LastIndexByte(name, ':')+1:], hash
-			}
+		case 0:
+			e.FileAlg, e.FileHash = imaDigest(f)
 		case 1: // n-ng: a name with its NUL
 			e.Name = strings.TrimSuffix(string(f), "\x00")
+		case 2:
+			e.third = f
+		case 3:
+			mod = f
+		case 4:
+			sig = f
 		}
+	}
+	if n == 5 && e.Template == "ima-modsig" { // d-ng|n-ng|sig|d-modsig|modsig
+		e.ModAlg, e.ModHash = imaDigest(mod)
+		e.ModSig = sig
 	}
 	return ""
 }
+
+// imaDigest reads the fields d-ng and d-modsig: "sha256:" NUL digest; d-ngv2 has "ima:sha256:".
+func imaDigest(f []byte) (alg string, digest []byte) {
+	head, digest, ok := bytes.Cut(f, []byte{0})
+	if !ok {
+		return "", nil
+	}
+	name := strings.TrimSuffix(string(head), ":")
+	return name[strings.LastIndexByte(name, ':')+1:], digest
+}
+
+// PrintableName returns the name for a person's eyes.
+func (e *IMAEntry) PrintableName() string { return printable(e.Name) }
 
 // Text returns the entry for a person's eyes, printable.
 func (e *IMAEntry) Text() string {

@@ -17,32 +17,42 @@ var errSignatureList = errors.New("not an EFI signature list")
 // hashes, and certificates that cannot be read, are passed over, for the
 // kernel passes them over too.
 func ParseSignatureList(b []byte) ([]*x509.Certificate, error) {
-	if len(b) > maxSignatureList {
-		return nil, errSignatureList
-	}
 	var out []*x509.Certificate
+	err := eachSignature(b, func(typ, data []byte) {
+		if bytes.Equal(typ, certX509) {
+			if c, err := x509.ParseCertificate(bytes.Clone(data)); err == nil {
+				out = append(out, c)
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// eachSignature walks a signature database: EFI_SIGNATURE_LISTs of one kind each.
+func eachSignature(b []byte, do func(typ, data []byte)) error {
+	if len(b) > maxSignatureList {
+		return errSignatureList
+	}
 	for len(b) > 0 {
 		if len(b) < 28 {
-			return nil, errSignatureList
+			return errSignatureList
 		}
 		le := binary.LittleEndian
 		size, header, each := uint64(le.Uint32(b[16:])), uint64(le.Uint32(b[20:])), uint64(le.Uint32(b[24:]))
 		if size < 28 || size > uint64(len(b)) || header > size-28 || each < 16 {
-			return nil, errSignatureList
+			return errSignatureList
 		}
 		typ, list := b[:16], b[28+header:size]
 		b = b[size:]
 		for ; uint64(len(list)) >= each; list = list[each:] {
-			if bytes.Equal(typ, certX509) {
-				// The first sixteen bytes say whose entry it is.
-				if c, err := x509.ParseCertificate(bytes.Clone(list[16:each])); err == nil {
-					out = append(out, c)
-				}
-			}
+			do(typ, list[16:each]) // the first sixteen bytes say whose entry it is
 		}
 		if len(list) > 0 {
-			return nil, errSignatureList
+			return errSignatureList
 		}
 	}
-	return out, nil
+	return nil
 }

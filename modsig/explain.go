@@ -22,6 +22,8 @@ var logPatterns = []logPattern{
 	{"MODULE_SIGNATURE_UNSUPPORTED", regexp.MustCompile(`Loading of module with unsupported crypto is rejected|not signed with expected PKCS#7 message|Unsupported (?:digest|pkey) algo`)},
 	{"MODULE_SIGNED_ATTRIBUTES", regexp.MustCompile(`Invalid module sig \(has authattrs\)`)},
 	{"MODULE_SIGNATURE_MALFORMED", regexp.MustCompile(`PKCS#7 signature info has unexpected non-zero params|PKCS7: (?:Unsupported data type|Only support pkcs7_signedData type)`)},
+	{"MODULE_HASH_FORBIDDEN", regexp.MustCompile(`Module hash [0-9a-f]+ is blacklisted`)},
+	{"MODULE_CERTIFICATE_FORBIDDEN", regexp.MustCompile(`X\.509: Cert [0-9a-f]+ is blacklisted`)},
 	{"MODULE_LOCKDOWN", regexp.MustCompile(`Lockdown: [^:]+: unsigned module loading is restricted`)},
 	{"MODULE_OTHER_KERNEL", regexp.MustCompile(`(?P<module>[\w-]+): version magic '(\S+)[^']*' should be '(\S+)`)},
 	{"MODULE_SYMBOL_VERSION", regexp.MustCompile(`(?P<module>[\w-]+): disagrees about version of symbol (\w+)`)},
@@ -39,7 +41,7 @@ var logPatterns = []logPattern{
 
 // logWords are in every line that a pattern matches: most lines of a log have
 // none, and cost no regular expression.
-var logWords = []string{"module", "algo", "Invalid ELF", "certificate", "PKCS", "insert", "version", "taints"}
+var logWords = []string{"module", "algo", "Invalid ELF", "certificate", "PKCS", "insert", "version", "taints", "blacklisted"}
 
 // Explain turns one line of a kernel's log, or of modprobe's words, into its
 // cause and remedy. Most lines have nothing to do with modules: ok is false.

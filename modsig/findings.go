@@ -159,6 +159,33 @@ var Findings = append(logFindings, finding.Catalog{
 			ZH: "用单一密钥重新签名：vouchsafe module sign 会替换所有签名"},
 	},
 	{
+		Code: "MODULE_HASH_FORBIDDEN", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "the firmware's dbx or shim's MokListX rules out exactly this file: Debian's and SUSE's kernels refuse it although its signature is good",
+			ZH: "固件的 dbx 或 shim 的 MokListX 禁止了这个文件：签名虽有效，Debian 和 SUSE 的内核仍会拒绝"},
+		Remedy: finding.Text{
+			EN: "take a newer version of the module: this one was found to be dangerous; mokutil --dbx and mokutil --mokx --list-enrolled show the lists",
+			ZH: "请使用该模块的更新版本：此版本已被认定为危险；mokutil --dbx 和 mokutil --mokx --list-enrolled 可查看列表"},
+	},
+	{
+		Code: "MODULE_CERTIFICATE_FORBIDDEN", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "the firmware's dbx or shim's MokListX rules out the signer's certificate, or one above it: this kernel does not trust what it has signed",
+			ZH: "固件的 dbx 或 shim 的 MokListX 禁止了签名者或其上级的证书：本内核不信任其签名的内容"},
+		Remedy: finding.Text{
+			EN: "sign again with another key (vouchsafe module sign); if the key is your own, it counts as stolen: vouchsafe module key rotate",
+			ZH: "用其他密钥重新签名（vouchsafe module sign）；若为自己的密钥，应视为已泄露：vouchsafe module key rotate"},
+	},
+	{
+		Code: "MODULE_CERTIFICATE_REVOKED", Severity: finding.Warning,
+		Meaning: finding.Text{
+			EN: "the firmware's dbx rules out the signer's certificate, or one above it, and this kernel takes no notice: it loads what that key has signed",
+			ZH: "固件的 dbx 禁止了签名者或其上级的证书，但本内核不予理会：仍会加载其签名的内容"},
+		Remedy: finding.Text{
+			EN: "sign again with another key (vouchsafe module sign), and take the old one off the machine: mokutil --delete CERT.der",
+			ZH: "用其他密钥重新签名（vouchsafe module sign），并从机器上移除旧证书：mokutil --delete CERT.der"},
+	},
+	{
 		Code: "MODULE_CORRUPT_STREAM", Severity: finding.Error,
 		Meaning: finding.Text{
 			EN: "the compressed file cannot be decompressed, or grows over the limit",
@@ -202,23 +229,5 @@ var Findings = append(logFindings, finding.Catalog{
 		Remedy: finding.Text{
 			EN: "vouchsafe module key rotate; nothing needs to be enrolled again",
 			ZH: "执行 vouchsafe module key rotate；无需重新导入"},
-	},
-	{
-		Code: "MODULE_KEY_EXPOSED", Severity: finding.Error,
-		Meaning: finding.Text{
-			EN: "the signing key can be read by others: whoever has read it can sign modules for every machine that trusts it",
-			ZH: "签名密钥可被他人读取：读到它的人可以为所有信任它的机器签名模块"},
-		Remedy: finding.Text{
-			EN: "chmod 600 {0}; was it so for long, vouchsafe module key rotate",
-			ZH: "chmod 600 {0}；若已暴露较久，请执行 vouchsafe module key rotate"},
-	},
-	{
-		Code: "MODULE_KEY_LOG_BROKEN", Severity: finding.Error,
-		Meaning: finding.Text{
-			EN: "the record of what the keys were used for is not whole: a line was changed or taken out, or the file is gone",
-			ZH: "密钥使用记录不完整：有行被修改或删除，或文件已丢失"},
-		Remedy: finding.Text{
-			EN: "compare with a copy of the log; without an explanation take the keys for misused: vouchsafe module key rotate, and look at what was signed (vouchsafe module scan)",
-			ZH: "与日志副本核对；若无法解释，请视为密钥已被滥用：执行 vouchsafe module key rotate，并检查已签名的内容（vouchsafe module scan）"},
 	},
 }...)

@@ -41,6 +41,8 @@ type Features struct {
 	// Versions is CONFIG_MODVERSIONS: the release in the vermagic does not
 	// count, the versions of symbols do.
 	Versions bool
+	// Revocation is CONFIG_SYSTEM_REVOCATION_LIST: certificates in the firmware's dbx count.
+	Revocation bool
 	// Force is CONFIG_MODULE_SIG_FORCE.
 	Force bool
 	// Assumed says that no configuration was read, and the rest is a guess.
@@ -60,7 +62,7 @@ func ParseConfig(b []byte) Features {
 		}
 	}
 	on := func(name string) bool { return set[name] == "y" }
-	f := Features{ECDSA: on("CRYPTO_ECDSA"), Versions: on("MODVERSIONS"), Force: on("MODULE_SIG_FORCE")}
+	f := Features{ECDSA: on("CRYPTO_ECDSA"), Versions: on("MODVERSIONS"), Force: on("MODULE_SIG_FORCE"), Revocation: on("SYSTEM_REVOCATION_LIST")}
 	if on("CRYPTO_SHA1") {
 		f.Hashes = append(f.Hashes, crypto.SHA1)
 	}
@@ -99,7 +101,9 @@ type Kernel struct {
 	// kernel is compared with it. Nil when none is known.
 	Own *ELFInfo
 
-	keys ring
+	keys      ring
+	forbidden *Forbidden
+	dropped   []*x509.Certificate // enrolled, and forbidden
 }
 
 // NewKernel returns a kernel that trusts its built-in certificates and those
@@ -159,11 +163,14 @@ func (r *ring) add(c *x509.Certificate, source string, f Features) {
 	if !f.usable(c.PublicKey) && selfSigned(c) && kind != "" && f.hash(h) {
 		return
 	}
+	r.put(&trusted{c, source})
+}
+
+func (r *ring) put(t *trusted) {
 	if r.byID == nil {
 		r.byID = map[string]*trusted{}
 	}
-	if id := keyID(c.RawIssuer, c.SerialNumber); r.byID[id] == nil {
-		t := &trusted{c, source}
+	if id := keyID(t.cert.RawIssuer, t.cert.SerialNumber); r.byID[id] == nil {
 		r.byID[id], r.trusted = t, append(r.trusted, t)
 	}
 }

@@ -3,7 +3,9 @@ package modsig
 import (
 	"bytes"
 	"crypto"
+	"crypto/sha256"
 	"crypto/x509"
+	"hash"
 )
 
 // Module is all that a verdict needs of a module file: a few kilobytes,
@@ -25,6 +27,7 @@ type Module struct {
 	certs   []*x509.Certificate
 	certErr error
 	digests map[crypto.Hash][]byte
+	whole   [sha256.Size]byte // of the file, signature included
 }
 
 // Parse reads a module, already decompressed, and hashes it with every
@@ -64,7 +67,17 @@ func Parse(file []byte) *Module {
 			w := h.New()
 			w.Write(a.Content)
 			m.digests[h] = w.Sum(nil)
+			if c, ok := w.(hash.Cloner); ok && h == crypto.SHA256 {
+				// Hashing the content twice would cost as much as all the rest.
+				if more, err := c.Clone(); err == nil {
+					more.Write(file[len(a.Content):])
+					more.Sum(m.whole[:0])
+				}
+			}
 		}
+	}
+	if m.whole == [sha256.Size]byte{} {
+		m.whole = sha256.Sum256(file)
 	}
 	return m
 }

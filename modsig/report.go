@@ -24,6 +24,7 @@ const (
 	WrongKernel  Verdict = "wrong-kernel"
 	Malformed    Verdict = "malformed"
 	Unsupported  Verdict = "unsupported"
+	RuledOut     Verdict = "forbidden" // by the firmware's dbx or shim's MokListX
 )
 
 // Signer is one signer of a module, as far as it is known.
@@ -105,6 +106,8 @@ func (r *Report) name(v *check, o Options, other bool) {
 	case r.cause == noKey:
 		r.Verdict = UnknownKey
 		r.unknown(v, o, other)
+	case r.cause == rejected && (v.has("MODULE_HASH_FORBIDDEN") || v.has("MODULE_CERTIFICATE_FORBIDDEN")):
+		r.Verdict = RuledOut
 	case r.cause == noPackage, r.cause == noEntry, r.cause == rejected && !v.has("MODULE_BAD_SIGNATURE"):
 		r.Verdict = Unsupported
 	case v.has("MODULE_BAD_SIGNATURE"):
@@ -134,6 +137,13 @@ func (r *Report) name(v *check, o Options, other bool) {
 func (r *Report) unknown(v *check, o Options, other bool) {
 	for i := range v.cms.Signers {
 		s := &v.cms.Signers[i]
+		for _, c := range v.kernel.dropped {
+			if s.names(c) {
+				r.Verdict = RuledOut
+				v.note("MODULE_CERTIFICATE_FORBIDDEN", c.Subject.String()+fmt.Sprintf(" (serial %x)", c.SerialNumber))
+				return
+			}
+		}
 		for _, k := range o.Others {
 			if k == v.kernel || s.Serial == nil {
 				continue

@@ -3,6 +3,7 @@ package modsig
 import (
 	"bytes"
 	"crypto"
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -85,7 +86,16 @@ func (v *check) run() cause {
 	if c := v.readSigners(); c != verified {
 		return c
 	}
-	return v.verifyAll()
+	if c := v.verifyAll(); c != verified {
+		return c
+	}
+	// What Debian's kernels add: only a good signature gets here.
+	if f := v.kernel.forbidden; f != nil && f.files[m.whole] {
+		v.printed = append(v.printed, fmt.Sprintf("Module hash %x is blacklisted", m.whole))
+		v.note("MODULE_HASH_FORBIDDEN", fmt.Sprintf("SHA-256 of the file: %x", m.whole))
+		return rejected
+	}
+	return verified
 }
 
 // unreadable tells which errno an unreadable message has.
@@ -110,6 +120,9 @@ func (v *check) readSigners() cause {
 		if kind, _ := certificateAlgorithm(c); kind == "" {
 			v.note("MODULE_SIGNATURE_UNSUPPORTED", fmt.Sprintf("embedded certificate signed with %s", c.SignatureAlgorithm))
 			return noPackage
+		}
+		if f := v.kernel.forbidden; f != nil && f.tbs[sha256.Sum256(c.RawTBSCertificate)] {
+			v.printed = append(v.printed, fmt.Sprintf("X.509: Cert %x is blacklisted", sha256.Sum256(c.RawTBSCertificate)))
 		}
 	}
 	for i := range v.cms.Signers {
@@ -185,6 +198,13 @@ func (v *check) verifyAll() cause {
 				v.note("MODULE_BAD_SIGNATURE", err.Error())
 				return rejected
 			}
+			if v.forbidden(leaf[i], false) {
+				unsupported[i] = true // as good as not there
+				if result == noPackage {
+					result = rejected
+				}
+				continue
+			}
 		}
 		result = verified
 	}
@@ -205,12 +225,35 @@ func (v *check) verifyAll() cause {
 			result = verified
 			v.signers[i].TrustedBy = t.source
 			v.signers[i].fill(t.cert, leaf[i])
+			if leaf[i] == nil || !leaf[i].Equal(t.cert) {
+				if v.forbidden(t.cert, true) {
+					return rejected
+				}
+			}
 		case noKey:
 		default:
 			return c
 		}
 	}
 	return result
+}
+
+// forbidden climbs from a certificate through those embedded: one that is ruled
+// out takes all below with it.
+func (v *check) forbidden(c *x509.Certificate, onKeyring bool) bool {
+	for steps := 0; c != nil && steps <= maxCertificates; steps++ {
+		switch v.kernel.forbids(c, onKeyring) {
+		case "yes":
+			v.note("MODULE_CERTIFICATE_FORBIDDEN", c.Subject.String()+fmt.Sprintf(" (serial %x)", c.SerialNumber))
+			return true
+		case "ignored":
+			if !v.has("MODULE_CERTIFICATE_REVOKED") {
+				v.note("MODULE_CERTIFICATE_REVOKED", c.Subject.String()+fmt.Sprintf(" (serial %x)", c.SerialNumber))
+			}
+		}
+		c = v.issuerOf(c)
+	}
+	return false
 }
 
 // embeddedSigner returns the certificate in the message that a signer names.

@@ -20,6 +20,8 @@ type moduleKernels struct {
 	enrolled []*x509.Certificate
 	given    []*moduleKernel // --kernel
 
+	forbidden *modsig.Forbidden
+
 	mu   sync.Mutex // guards seen
 	seen map[string]*moduleKernel
 }
@@ -61,6 +63,7 @@ func (ks *moduleKernels) find(release, near string) *moduleKernel {
 		go func() {
 			defer close(k.ready)
 			k.load(release, roots, ks.enrolled)
+			k.judge.Forbid(ks.forbidden)
 		}()
 	}
 	return k

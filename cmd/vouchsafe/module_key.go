@@ -1,44 +1,35 @@
 package main
 
 import (
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
-	"encoding/pem"
-	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/vouchsafe/vouchsafe/finding"
+	"github.com/vouchsafe/vouchsafe/internal/api"
+	"github.com/vouchsafe/vouchsafe/internal/modkeys"
 	"github.com/vouchsafe/vouchsafe/modsig"
 )
-
-// What a directory of module keys holds; docs/formats/module-signature.md.
-const (
-	caKeyFile    = "ca.key"
-	caCertFile   = "ca.der" // DER: what mokutil --import takes
-	leafKeyFile  = "leaf.pem"
-	leafCertFile = "leaf.pem" // key and certificate in one file, so that both change in one step
-	retiredDir   = "retired"
-)
-
-const defaultModuleKeys = "/var/lib/vouchsafe/modules"
 
 func newModuleKeyCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "key",
-		Short: "A CA for modules alone, and the signing keys under it",
-		Long: `A CA for modules alone, and the signing keys under it.
+		Short: "A CA for modules alone, and the signing key under it, in the service's keyring",
+		Long: `A CA for modules alone, and the signing key under it, in the service's keyring.
 
-The CA's certificate is enrolled once on every machine (mokutil --import
-DIR/ca.der, reboot, confirm). Signing is done with a leaf key that lives half a
-year; rotate makes the next one, and nothing needs to be enrolled again. Every
-use of a key is written to DIR/signing.log before it happens.`,
+The CA's certificate is enrolled once on every machine (mokutil --import FILE,
+reboot, confirm). Signing is done with a key that lives half a year; rotate
+makes the next one, and nothing needs to be enrolled again. The private keys
+never lie on a disk in clear, and every use is in the service's audit log before
+it happens (vouchsafe audit list).
+
+The service is that of the state directory (vouchsafe init makes one): opened
+here, or asked over its API while its server runs. --state also takes the
+directory of a credential with a file url, for a service on another machine.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -46,225 +37,194 @@ use of a key is written to DIR/signing.log before it happens.`,
 	return cmd
 }
 
-// keyDir is a directory of module keys.
-type keyDir string
-
-func (d keyDir) file(name string) string { return filepath.Join(string(d), name) }
-
-func (d keyDir) log() *signingLog { return &signingLog{d.file(signingLogFile)} }
-
 func newModuleKeyInitCommand(a *app) *cobra.Command {
-	var dir, name, kind string
+	var state, enrol string
+	var in api.NewModuleKeys
 	cmd := &cobra.Command{
-		Use:   "init [--dir DIR] [--name NAME] [--kind KIND]",
-		Short: "Make a CA and its first signing key",
+		Use:   "init [--name NAME] [--kind KIND] [--enrol FILE]",
+		Short: "Make a CA for modules and its first signing key",
 		Args:  exactArgs(0),
-		RunE: func(*cobra.Command, []string) error {
-			return keyDir(dir).init(a, name, kind)
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !isKind(in.Kind) {
+				return usageError{fmt.Errorf("--kind %s is none of %s", in.Kind, strings.Join(modkeys.Kinds, ", "))}
+			}
+			s, err := openKeyService(cmd.Context(), state)
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			got, err := s.init(cmd.Context(), in)
+			if err != nil {
+				return err
+			}
+			if err := writeEnrolment(got, enrol); err != nil {
+				return err
+			}
+			if a.json {
+				return a.printModuleKeys(got)
+			}
+			if enrol == "" {
+				enrol = "ca.der"
+				fmt.Fprintln(a.err, a.say("made a CA for modules and a signing key under it; vouchsafe module key show --enrol ca.der writes what to enrol", "已生成模块专用 CA 及其下的签名密钥；vouchsafe module key show --enrol ca.der 可写出待导入的证书"))
+			} else {
+				fmt.Fprintf(a.err, a.say("made a CA for modules and a signing key under it; its certificate is in %s\n", "已生成模块专用 CA 及其下的签名密钥；证书在 %s\n"), enrol)
+			}
+			fmt.Fprintf(a.err, a.say("enrol it on every machine: mokutil --import %s, reboot, and confirm at the console\nthen sign: vouchsafe module sign --key keyring: FILE.ko\n",
+				"在每台机器上导入：mokutil --import %s，重启并在控制台确认\n然后签名：vouchsafe module sign --key keyring: 文件.ko\n"), enrol)
+			return nil
 		},
 	}
 	host, _ := os.Hostname()
-	cmd.Flags().StringVar(&dir, "dir", defaultModuleKeys, "where the keys are kept")
-	cmd.Flags().StringVar(&name, "name", host, "whose CA it is: the console shows it at enrolment")
-	cmd.Flags().StringVar(&kind, "kind", "rsa-3072", "rsa-2048, rsa-3072, rsa-4096, or p384 (only for kernels with ECDSA built in, not Debian 12's 6.1)")
+	stateFlag(cmd, &state)
+	cmd.Flags().StringVar(&in.Name, "name", host, "whose CA it is: the console shows it at enrolment")
+	cmd.Flags().StringVar(&in.Kind, "kind", "rsa-3072", "rsa-2048, rsa-3072, rsa-4096, or p384 (only for kernels with ECDSA built in, not Debian 12's 6.1)")
+	cmd.Flags().StringVar(&enrol, "enrol", "", "write the CA's certificate there, in DER: what mokutil --import takes")
 	return cmd
 }
 
-func (d keyDir) init(a *app, name, kind string) error {
-	if exists(d.file(caKeyFile)) || exists(d.file(caCertFile)) {
-		return withHint(fmt.Errorf("there is a CA in %s already", d), "%s",
-			a.say("a new one would have to be enrolled on every machine; vouchsafe module key rotate makes a new signing key",
-				"新的 CA 需要在每台机器上重新导入；vouchsafe module key rotate 可生成新的签名密钥"))
+func isKind(kind string) bool {
+	for _, k := range modkeys.Kinds {
+		if k == kind {
+			return true
+		}
 	}
-	if err := os.MkdirAll(string(d), 0o700); err != nil {
-		return fmt.Errorf("making the key directory: %w", err)
-	}
-	now := time.Now()
-	key, err := newModuleKey(kind)
-	if err != nil {
-		return err
-	}
-	ca, err := modsig.NewCA(name+" module CA", key, now)
-	if err != nil {
-		return fmt.Errorf("making the CA: %w", err)
-	}
-	if err := d.log().record(signingEntry{Time: now.UTC(), Event: "create", Serial: fmt.Sprintf("%x", ca.SerialNumber), Name: ca.Subject.String()}); err != nil {
-		return err
-	}
-	block, err := keyPEM(key)
-	if err != nil {
-		return err
-	}
-	if err := writeNew(d.file(caKeyFile), block, 0o600); err != nil {
-		return err
-	}
-	if err := writeNew(d.file(caCertFile), ca.Raw, 0o644); err != nil {
-		return err
-	}
-	if err := d.issue(ca, key, kind, now); err != nil {
-		return err
-	}
-	if a.json {
-		return d.printState(a)
-	}
-	fmt.Fprintf(a.err, a.say(`made a CA for modules, valid until %[1]s, and a signing key under it, in %[2]s
-enrol the CA on every machine: mokutil --import %[3]s, reboot, and confirm at the console
-then sign: vouchsafe module sign --key %[2]s FILE.ko
-keep %[4]s somewhere else: it is needed again only to rotate
-`, `已在 %[2]s 生成模块专用 CA（有效期至 %[1]s）及其下的签名密钥
-在每台机器上导入 CA：mokutil --import %[3]s，重启并在控制台确认
-然后签名：vouchsafe module sign --key %[2]s 文件.ko
-请把 %[4]s 存放到别处：只有轮换时才再次需要
-`), ca.NotAfter.Format(time.DateOnly), string(d), d.file(caCertFile), d.file(caKeyFile))
-	return nil
+	return false
 }
 
 func newModuleKeyRotateCommand(a *app) *cobra.Command {
-	var dir, caKey, kind string
-	var ifDue bool
+	var state string
+	var in api.RotateModuleKey
 	cmd := &cobra.Command{
-		Use:   "rotate [--dir DIR] [--ca-key FILE] [--if-due]",
+		Use:   "rotate [--if-due] [--kind KIND]",
 		Short: "Make the next signing key",
-		Long: `Make the next signing key. The old one is overwritten, its certificate is
-kept under DIR/retired. What it has signed goes on loading: the signature holds
-its certificate, the machines know the CA, and kernels look at no dates.`,
+		Long: `Make the next signing key. The private key before it is destroyed, its
+certificate kept. What it has signed goes on loading: the signature holds the
+certificate, the machines know the CA, and kernels look at no dates.`,
 		Args: exactArgs(0),
-		RunE: func(*cobra.Command, []string) error {
-			d := keyDir(dir)
-			if caKey == "" {
-				caKey = d.file(caKeyFile)
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if in.Kind != "" && !isKind(in.Kind) {
+				return usageError{fmt.Errorf("--kind %s is none of %s", in.Kind, strings.Join(modkeys.Kinds, ", "))}
 			}
-			return d.rotate(a, caKey, kind, ifDue)
+			s, err := openKeyService(cmd.Context(), state)
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			got, err := s.rotate(cmd.Context(), in)
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printModuleKeys(got)
+			}
+			leaf, err := parseCertificate([]byte(got.Leaf))
+			if err != nil {
+				return err
+			}
+			words := a.say("not due: the signing key is good until %s\n", "尚未到期：签名密钥有效期至 %s\n")
+			if got.Rotated {
+				words = a.say("made a new signing key, good until %s; nothing needs to be enrolled\n", "已生成新的签名密钥，有效期至 %s；无需重新导入\n")
+			}
+			fmt.Fprintf(a.err, words, leaf.NotAfter.Format(time.DateOnly))
+			return nil
 		},
 	}
-	cmd.Flags().StringVar(&dir, "dir", defaultModuleKeys, "where the keys are kept")
-	cmd.Flags().StringVar(&caKey, "ca-key", "", "the CA's key, when it is kept elsewhere (default DIR/ca.key)")
-	cmd.Flags().StringVar(&kind, "kind", "", "kind of the new key (default: as the CA's)")
-	cmd.Flags().BoolVar(&ifDue, "if-due", false, "only when less than a third of its time is left: for a timer")
+	stateFlag(cmd, &state)
+	cmd.Flags().StringVar(&in.Kind, "kind", "", "kind of the new key (default: as the one before)")
+	cmd.Flags().BoolVar(&in.IfDue, "if-due", false, "only when less than a third of its time is left: for a timer")
 	return cmd
 }
 
-func (d keyDir) rotate(a *app, caKeyPath, kind string, ifDue bool) error {
-	ca, err := d.ca(a)
-	if err != nil {
-		return err
+func newModuleKeyShowCommand(a *app) *cobra.Command {
+	var state, enrol string
+	cmd := &cobra.Command{
+		Use:   "show [--enrol FILE]",
+		Short: "Show the CA and the signing key; write the file to enrol",
+		Args:  exactArgs(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := openKeyService(cmd.Context(), state)
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			got, err := s.show(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if err := writeEnrolment(got, enrol); err != nil {
+				return err
+			}
+			return a.printModuleKeys(got)
+		},
 	}
-	now := time.Now()
-	old, err := readCertificates(d.file(leafCertFile))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("reading the signing key's certificate: %w", err)
-	}
-	if len(old) > 0 && ifDue && now.Before(old[0].NotAfter.Add(-modsig.LeafLifetime/3)) {
-		fmt.Fprintf(a.err, a.say("not due: the signing key is good until %s\n", "尚未到期：签名密钥有效期至 %s\n"), old[0].NotAfter.Format(time.DateOnly))
+	stateFlag(cmd, &state)
+	cmd.Flags().StringVar(&enrol, "enrol", "", "write the CA's certificate there, in DER: what mokutil --import takes")
+	return cmd
+}
+
+func writeEnrolment(k api.ModuleKeys, path string) error {
+	if path == "" {
 		return nil
 	}
-	key, err := readModuleKey(a, caKeyPath)
+	ca, err := parseCertificate([]byte(k.CA))
 	if err != nil {
-		return withHint(err, "%s", a.say("the CA's key makes the certificate: name it with --ca-key", "签发证书需要 CA 密钥：请用 --ca-key 指定"))
-	}
-	if kind == "" {
-		kind = kindOf(key)
-	}
-	if len(old) > 0 {
-		if err := os.MkdirAll(d.file(retiredDir), 0o700); err != nil {
-			return fmt.Errorf("keeping the old certificate: %w", err)
-		}
-		path := filepath.Join(d.file(retiredDir), fmt.Sprintf("leaf-%x.der", old[0].SerialNumber))
-		if err := writeNew(path, old[0].Raw, 0o644); err != nil && !errors.Is(err, os.ErrExist) {
-			return err
-		}
-	}
-	if err := d.issue(ca, key, kind, now); err != nil {
 		return err
 	}
-	if a.json {
-		return d.printState(a)
+	if err := os.WriteFile(path, ca.Raw, 0o644); err != nil {
+		return fmt.Errorf("writing the file to enrol: %w", err)
 	}
-	fmt.Fprintf(a.err, a.say("made a new signing key under %s; nothing needs to be enrolled\n", "已在 %s 下生成新的签名密钥；无需重新导入\n"), ca.Subject)
 	return nil
 }
 
-// issue makes a key and its certificate and puts both in place in one step.
-func (d keyDir) issue(ca *x509.Certificate, caKey crypto.Signer, kind string, now time.Time) error {
-	key, err := newModuleKey(kind)
+// keyState is what module key prints. Its JSON form is stable.
+type keyState struct {
+	CA       keyCert           `json:"ca"`
+	Leaf     keyCert           `json:"leaf"`
+	Retired  int               `json:"retired"`
+	Rotated  bool              `json:"rotated,omitempty"`
+	Findings []finding.Finding `json:"findings"`
+}
+
+type keyCert struct {
+	Name     string    `json:"name"`
+	Serial   string    `json:"serial"`
+	NotAfter time.Time `json:"not_after"`
+}
+
+func certState(c *x509.Certificate) keyCert {
+	return keyCert{c.Subject.String(), fmt.Sprintf("%x", c.SerialNumber), c.NotAfter.UTC()}
+}
+
+func (a *app) printModuleKeys(k api.ModuleKeys) error {
+	ca, err := parseCertificate([]byte(k.CA))
 	if err != nil {
 		return err
 	}
-	leaf, err := modsig.NewLeaf("module signing key "+now.UTC().Format(time.DateOnly), key.Public(), ca, caKey, now)
-	if err != nil {
-		return fmt.Errorf("issuing the signing key's certificate: %w", err)
-	}
-	if err := d.log().record(signingEntry{Time: now.UTC(), Event: "issue", Serial: fmt.Sprintf("%x", leaf.SerialNumber), Name: leaf.Subject.String()}); err != nil {
-		return err
-	}
-	block, err := keyPEM(key)
+	leaf, err := parseCertificate([]byte(k.Leaf))
 	if err != nil {
 		return err
 	}
-	defer clear(block)
-	both := append(block, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw})...)
-	defer clear(both)
-	next := d.file(leafKeyFile) + ".new"
-	_ = os.Remove(next) // what a crash left
-	if err := writeNew(next, both, 0o600); err != nil {
-		return err
+	s := keyState{CA: certState(ca), Leaf: certState(leaf), Retired: strings.Count(k.Retired, "BEGIN CERTIFICATE"), Rotated: k.Rotated, Findings: []finding.Finding{}}
+	now, day := time.Now(), s.Leaf.NotAfter.Format(time.DateOnly)
+	if now.After(s.Leaf.NotAfter) {
+		s.Findings = append(s.Findings, modsig.Findings.New("MODULE_SIGNER_EXPIRED", s.Leaf.Name, "valid until "+day, day).In(a.lang()))
+	} else if now.After(s.Leaf.NotAfter.Add(-modsig.LeafLifetime / 10)) {
+		s.Findings = append(s.Findings, modsig.Findings.New("MODULE_KEY_ROTATION_DUE", s.Leaf.Name, "valid until "+day, day).In(a.lang()))
 	}
-	if err := os.Rename(next, d.file(leafKeyFile)); err != nil {
-		return fmt.Errorf("putting the new signing key in place: %w", err)
+	if a.json {
+		if err := a.printJSON(s); err != nil {
+			return err
+		}
+	} else {
+		line := func(what string, c keyCert) {
+			fmt.Fprintf(a.out, "%s %s, %s %s, %s %s\n", what, c.Name, a.say("serial", "序列号"), c.Serial, a.say("until", "有效期至"), c.NotAfter.Format(time.DateOnly))
+		}
+		line(a.say("CA:", "CA："), s.CA)
+		line(a.say("signing key:", "签名密钥："), s.Leaf)
+		fmt.Fprintf(a.out, a.say("former signing keys: %d\n", "以前的签名密钥：%d\n"), s.Retired)
+		for _, f := range s.Findings {
+			fmt.Fprintf(a.err, "%s %s: %s\n  %s\n  %s %s\n", f.Severity, f.Code, f.Evidence, f.Meaning, a.say("remedy:", "办法："), f.Remedy)
+		}
 	}
-	return syncDir(string(d))
-}
-
-func (d keyDir) ca(a *app) (*x509.Certificate, error) {
-	certs, err := readCertificates(d.file(caCertFile))
-	if err != nil {
-		return nil, withHint(fmt.Errorf("reading the CA: %w", err), "vouchsafe module key init --dir %s", d)
-	}
-	return certs[0], nil
-}
-
-func newModuleKey(kind string) (crypto.Signer, error) {
-	switch kind {
-	case "rsa-2048":
-		return rsa.GenerateKey(rand.Reader, 2048)
-	case "rsa-3072":
-		return rsa.GenerateKey(rand.Reader, 3072)
-	case "rsa-4096":
-		return rsa.GenerateKey(rand.Reader, 4096)
-	case "p384":
-		return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	}
-	return nil, usageError{fmt.Errorf("--kind %s is none of rsa-2048, rsa-3072, rsa-4096, p384", kind)}
-}
-
-func kindOf(key crypto.Signer) string {
-	if r, ok := key.(*rsa.PrivateKey); ok {
-		return fmt.Sprintf("rsa-%d", r.N.BitLen())
-	}
-	return "p384"
-}
-
-func keyPEM(key crypto.Signer) ([]byte, error) {
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, err
-	}
-	defer clear(der)
-	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
-}
-
-// writeNew writes a file that must not be there, down to the disk.
-func writeNew(path string, b []byte, mode os.FileMode) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	return err
+	return worst(s.Findings)
 }

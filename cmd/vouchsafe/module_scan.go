@@ -14,9 +14,9 @@ import (
 
 func newModuleScanCommand(a *app) *cobra.Command {
 	var root, mode string
-	var certs []string
+	var certs, dbx []string
 	cmd := &cobra.Command{
-		Use:   "scan [--root DIR] [--mode MODE] [--cert FILE]...",
+		Use:   "scan [--root DIR] [--mode MODE] [--cert FILE]... [--dbx FILE]...",
 		Short: "Verify every module of every installed kernel",
 		Long: `Verify every module of every installed kernel.
 
@@ -25,7 +25,7 @@ load cleanly below it. With --json one object a module, as verify prints them.
 Exit code 0: all load cleanly. 3: not so, or an installed kernel has no modules.`,
 		Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			j, err := newJudging(a, filepath.Clean(root), nil, certs, mode)
+			j, err := newJudging(a, filepath.Clean(root), nil, certs, dbx, mode)
 			if err != nil {
 				return err
 			}
@@ -34,6 +34,7 @@ Exit code 0: all load cleanly. 3: not so, or an installed kernel has no modules.
 	}
 	cmd.Flags().StringVar(&root, "root", "/", "where /boot and /lib/modules are: another system's root, or an unpacked package")
 	cmd.Flags().StringVar(&mode, "mode", "", "off, enforce, lockdown or integrity (default: the running kernel's own for its modules, else lockdown)")
+	dbxFlag(cmd, &dbx)
 	cmd.Flags().StringArrayVar(&certs, "cert", nil, "a certificate to take for enrolled, PEM or DER (repeatable)")
 	return cmd
 }

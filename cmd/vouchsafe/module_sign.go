@@ -1,25 +1,23 @@
 package main
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/vouchsafe/vouchsafe/modsig"
 )
 
 func newModuleSignCommand(a *app) *cobra.Command {
-	var key, cert, hash string
+	var key, cert, hash, state string
 	var chain bool
 	cmd := &cobra.Command{
-		Use:   "sign --key KEY|DIR [--cert CERT] [--chain] FILE...",
+		Use:   "sign --key KEY [--cert CERT] [--chain] FILE...",
 		Short: "Sign modules in place",
 		Long: `Sign modules in place. A signature that is there is replaced.
 
@@ -27,18 +25,27 @@ The file is written anew beside the old one and takes its place in one step.
 Compressed modules (.ko.xz, .ko.gz, .ko.zst) are signed inside and compressed
 as before. A certificate that another one has issued is embedded, without which
 a kernel that knows only the CA does not find it; --chain=false leaves it out,
---chain embeds a self-signed one too.`,
-		Example: `  vouchsafe module sign --key /var/lib/vouchsafe/modules nvidia.ko
-  vouchsafe module sign --key mok.key --cert mok.der nvidia.ko`,
+--chain embeds a self-signed one too.
+
+KEY is keyring: for the signing key of the service in the state directory
+(module key init), or keyring:DIR; a file in PEM; a key behind PKCS#11
+(pkcs11:token=…;object=…, RFC 7512); or one in a TPM: tpm:0x81000001 or tpm:FILE with a TSS2 PRIVATE KEY, in /dev/tpmrm0
+or ?device=unix:PATH|tcp:HOST:PORT|/dev/…. A PIN or password comes from
+?pin-source=file:PATH, $VOUCHSAFE_PIN_FILE, $KBUILD_SIGN_PIN or the terminal.`,
+		Example: `  vouchsafe module sign --key keyring: nvidia.ko
+  vouchsafe module sign --key mok.key --cert mok.der nvidia.ko
+  vouchsafe module sign --key 'pkcs11:token=hsm;object=kmod?pin-source=file:/etc/kmod.pin' --cert mok.der nvidia.ko
+  vouchsafe module sign --key tpm:0x81000010 --cert mok.der nvidia.ko`,
 		Args: minArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if key == "" {
 				return usageError{errors.New("--key is needed")}
 			}
-			s, err := loadModuleSigner(a, key, cert)
+			s, err := loadModuleSigner(cmd.Context(), a, key, cert, orEnvironment(state))
 			if err != nil {
 				return err
 			}
+			defer s.end()
 			h := modsig.HashByName(hash)
 			if h == 0 {
 				return usageError{fmt.Errorf("--hash %s is not known: sha256, sha384 or sha512", hash)}
@@ -62,11 +69,21 @@ a kernel that knows only the CA does not find it; --chain=false leaves it out,
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&key, "key", "", "private key in PEM, mode 0600, or a directory of module key init")
+	cmd.Flags().StringVar(&key, "key", "", "private key: keyring:, a PEM file of mode 0600, pkcs11:… or tpm:…; or a file that holds such a name")
+	cmd.Flags().StringVar(&state, "state", "", "state directory of a service whose audit log gets every use of a key that is not in its keyring (default $VOUCHSAFE_STATE, else none)")
 	cmd.Flags().StringVar(&cert, "cert", "", "its certificate, PEM or DER; certificates behind it are its chain")
 	cmd.Flags().StringVar(&hash, "hash", "sha256", "hash over the module: sha256 is in every kernel; sha384, sha512")
 	cmd.Flags().BoolVar(&chain, "chain", false, "embed the certificates (default: when another certificate has issued it)")
 	return cmd
+}
+
+// orEnvironment is the state directory that was asked for, or none: other than
+// for the service's own commands there is no default.
+func orEnvironment(state string) string {
+	if state == "" {
+		return os.Getenv("VOUCHSAFE_STATE")
+	}
+	return state
 }
 
 // signedModule is one line of module sign --json. Its form is stable.
@@ -128,18 +145,38 @@ func withoutSignature(file []byte) (content []byte, replaced bool) {
 
 // sign records the use, then signs.
 func (s *moduleSigner) sign(path string, content []byte, o modsig.SignOptions) ([]byte, error) {
-	if s.log != nil {
-		abs, err := filepath.Abs(path)
-		if err != nil {
+	if s.uses != nil {
+		if err := s.uses.about(path); err != nil {
 			return nil, err
 		}
-		sum := sha256.Sum256(content)
-		if err := s.log.record(signingEntry{Time: time.Now().UTC(), Event: "sign", Serial: fmt.Sprintf("%x", s.cert.SerialNumber),
-			Name: s.cert.Subject.String(), File: abs, SHA256: hex.EncodeToString(sum[:])}); err != nil {
-			return nil, err
+		if s.uses.leaf == nil {
+			w := o.Hash.New()
+			w.Write(content)
+			if err := s.uses.write(s.cert, w.Sum(nil), o.Hash); err != nil {
+				return nil, err
+			}
 		}
 	}
-	return modsig.Sign(content, s.key, s.cert, o)
+	signed, err := modsig.Sign(content, s.key, s.cert, o)
+	if err != nil {
+		return nil, err
+	}
+	return signed, s.check(signed, o)
+}
+
+// check verifies what a key made that may be in somebody else's hardware.
+func (s *moduleSigner) check(signed []byte, o modsig.SignOptions) error {
+	a := modsig.Split(signed)
+	m, err := modsig.ParseCMS(a.Signature)
+	if err != nil {
+		return err
+	}
+	w := o.Hash.New()
+	w.Write(a.Content)
+	if m.SignedBy(o.Hash, w.Sum(nil), []*x509.Certificate{s.cert}) == nil {
+		return fmt.Errorf("the key made a signature that the certificate of %s does not verify", s.cert.Subject)
+	}
+	return nil
 }
 
 // replaceFile writes b to path by way of a new file in the same directory,

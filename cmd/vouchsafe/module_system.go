@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/x509"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,16 +36,54 @@ func runningMode() modsig.Mode {
 	return modsig.Off
 }
 
+const (
+	efivars  = "/sys/firmware/efi/efivars/"
+	imageDB  = "d719b2cb-3d3a-4596-a3bc-dad00e67656f"
+	shimLock = "605dab50-e046-4300-abb6-3dd810dd8b23"
+)
+
+// forbiddenHere is what the firmware and shim of this machine rule out: dbx, and
+// MokListX as shim hands it to the kernel.
+func forbiddenHere() *modsig.Forbidden {
+	var lists [][]byte
+	for _, name := range []string{"dbx-" + imageDB, "MokListXRT-" + shimLock} {
+		// efivarfs puts the variable's attributes in front.
+		if b, err := readBounded(efivars+name, 4<<20); err == nil && len(b) > 4 {
+			lists = append(lists, b[4:])
+		}
+	}
+	f, err := modsig.ParseForbidden(lists...)
+	if err != nil {
+		return nil // the kernel makes nothing of it either
+	}
+	return f
+}
+
+// readForbidden reads --dbx: a signature database, or the variable as efivarfs has it.
+func readForbidden(paths []string) (*modsig.Forbidden, error) {
+	var lists [][]byte
+	for _, path := range paths {
+		b, err := readBounded(path, 4<<20)
+		if err != nil {
+			return nil, fmt.Errorf("reading --dbx: %w", err)
+		}
+		if _, err := modsig.ParseForbidden(b); err != nil && len(b) > 4 {
+			b = b[4:]
+		}
+		if _, err := modsig.ParseForbidden(b); err != nil {
+			return nil, fmt.Errorf("reading --dbx %s: %w", path, err)
+		}
+		lists = append(lists, b)
+	}
+	return modsig.ParseForbidden(lists...)
+}
+
 // enrolledKeys are the certificates that firmware and shim hand to the kernels
 // of this machine: shim's MokListRT with its vendor certificate, and the
 // firmware's db, which Debian's kernels ask last.
 func enrolledKeys() (out []*x509.Certificate) {
-	const vars = "/sys/firmware/efi/efivars/"
-	for _, name := range []string{
-		vars + "MokListRT-605dab50-e046-4300-abb6-3dd810dd8b23",
-		vars + "db-d719b2cb-3d3a-4596-a3bc-dad00e67656f",
-	} {
-		b, err := readBounded(name, 4<<20)
+	for _, name := range []string{"MokListRT-" + shimLock, "db-" + imageDB} {
+		b, err := readBounded(efivars+name, 4<<20)
 		if err != nil || len(b) < 4 {
 			continue // no EFI, or nothing enrolled
 		}

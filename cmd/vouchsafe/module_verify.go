@@ -15,10 +15,10 @@ import (
 )
 
 func newModuleVerifyCommand(a *app) *cobra.Command {
-	var images, certs []string
+	var images, certs, dbx []string
 	var mode string
 	cmd := &cobra.Command{
-		Use:   "verify [--kernel VMLINUZ]... [--cert FILE]... [--mode MODE] FILE|DIR...",
+		Use:   "verify [--kernel VMLINUZ]... [--cert FILE]... [--dbx FILE]... [--mode MODE] FILE|DIR...",
 		Short: "Say which modules their kernel will load, taint itself for, or refuse",
 		Long: `Say which modules their kernel will load, taint itself for, or refuse.
 
@@ -26,7 +26,7 @@ Each module is judged against its own kernel: the one whose lib/modules it is
 under, else the one in its vermagic. The image is looked for in /boot, then
 beside lib/modules, as an unpacked package has it; --json names it.
 Trusted are the image's own keys, what shim and the firmware of this machine
-have enrolled, and --cert.
+have enrolled, and --cert; less what dbx and MokListX rule out.
 
 The modes: off (the kernel taints itself), enforce (module.sig_enforce=1),
 lockdown (Secure Boot), integrity (lockdown=integrity without Secure Boot).
@@ -36,7 +36,7 @@ Exit code 0: all load cleanly, without a taint and without an error. 3: not so.`
   vouchsafe module verify --kernel /boot/vmlinuz-6.1.0-56-amd64 --json *.ko`,
 		Args: minArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			j, err := newJudging(a, "/", images, certs, mode)
+			j, err := newJudging(a, "/", images, certs, dbx, mode)
 			if err != nil {
 				return err
 			}
@@ -63,19 +63,30 @@ Exit code 0: all load cleanly, without a taint and without an error. 3: not so.`
 	}
 	cmd.Flags().StringArrayVar(&images, "kernel", nil, "a kernel image to judge against (repeatable; default: each module's own)")
 	cmd.Flags().StringArrayVar(&certs, "cert", nil, "a certificate to take for enrolled, PEM or DER (repeatable)")
+	dbxFlag(cmd, &dbx)
 	cmd.Flags().StringVar(&mode, "mode", "", "off, enforce, lockdown or integrity (default: the running kernel's own for its modules, else lockdown)")
 	return cmd
 }
 
-// newJudging reads what --kernel, --cert and --mode name.
-func newJudging(a *app, root string, images, certs []string, mode string) (*judging, error) {
+func dbxFlag(cmd *cobra.Command, dbx *[]string) {
+	cmd.Flags().StringArrayVar(dbx, "dbx", nil, "what the firmware forbids: an EFI signature database, or dbx or MokListXRT out of efivarfs (repeatable; default: this machine's)")
+}
+
+// newJudging reads what --kernel, --cert, --dbx and --mode name.
+func newJudging(a *app, root string, images, certs, dbx []string, mode string) (*judging, error) {
 	j := &judging{mode: modsig.Mode(mode), now: time.Now(), running: runningRelease(),
 		kernels: &moduleKernels{root: root, seen: map[string]*moduleKernel{}}}
 	if mode != "" && !slices.Contains(modsig.Modes, j.mode) {
 		return nil, usageError{fmt.Errorf("--mode %s is none of off, enforce, lockdown, integrity", mode)}
 	}
 	if root == "/" {
-		j.kernels.enrolled = enrolledKeys()
+		j.kernels.enrolled, j.kernels.forbidden = enrolledKeys(), forbiddenHere()
+	}
+	if len(dbx) > 0 {
+		var err error
+		if j.kernels.forbidden, err = readForbidden(dbx); err != nil {
+			return nil, err
+		}
 	}
 	for _, path := range certs {
 		cs, err := readCertificates(path)
@@ -87,6 +98,7 @@ func newJudging(a *app, root string, images, certs []string, mode string) (*judg
 	for _, path := range images {
 		k := &moduleKernel{ready: make(chan struct{})}
 		k.read(path, "", j.kernels.enrolled)
+		k.judge.Forbid(j.kernels.forbidden)
 		close(k.ready)
 		if k.err != nil {
 			return nil, withHint(fmt.Errorf("reading the kernel %s: %w", path, k.err), "%s",

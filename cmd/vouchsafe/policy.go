@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/url"
 	"slices"
@@ -36,8 +35,8 @@ func (f *subjectFlags) path(name string) string {
 }
 
 func newPolicyCommand(a *app) *cobra.Command {
-	cmd := &cobra.Command{Use: "policy", Short: "Approved boots of VMs and hosts: enroll, propose, show, withdraw", Args: cobra.NoArgs}
-	cmd.AddCommand(newPolicyEnrollCommand(a), newPolicyProposeCommand(a), newPolicyShowCommand(a), newPolicyWithdrawCommand(a))
+	cmd := &cobra.Command{Use: "policy", Short: "Approved boots of VMs and hosts, modules of VMs: enroll, propose, show, withdraw, modules", Args: cobra.NoArgs}
+	cmd.AddCommand(newPolicyEnrollCommand(a), newPolicyProposeCommand(a), newPolicyShowCommand(a), newPolicyWithdrawCommand(a), newPolicyModulesCommand(a))
 	return cmd
 }
 
@@ -274,15 +273,10 @@ affirming, 3 when there were warnings or it was refused.`,
 }
 
 func (a *app) showAttestation(at api.Attestation) error {
-	var ear struct {
-		Submods map[string]struct {
-			Detail attest.Result `json:"vouchsafe_result"`
-		} `json:"submods"`
+	r, err := resultOf(at)
+	if err != nil {
+		return err
 	}
-	if err := json.Unmarshal(at.Result, &ear); err != nil {
-		return fmt.Errorf("reading the result: %w", err)
-	}
-	r := ear.Submods["vtpm"].Detail
 	w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
 	fmt.Fprintf(w, "of\t%s\nat\t%s\nstatus\t%s\ntier\t%s\n", r.Subject, at.At, at.Status, r.Tier)
 	if q := r.Quoted; q != nil {
@@ -293,6 +287,12 @@ func (a *app) showAttestation(at api.Attestation) error {
 	}
 	if r.Difference != nil {
 		fmt.Fprintf(w, "differs\t%s\n", r.Difference)
+	}
+	if r.Boot != nil && r.Boot.ModuleCount > 0 {
+		fmt.Fprintf(w, "modules\t%d\n", r.Boot.ModuleCount)
+		for _, m := range r.Boot.Modules {
+			fmt.Fprintf(w, "\t%s:%x %s\n", m.Alg, []byte(m.Digest), m.Name)
+		}
 	}
 	if err := w.Flush(); err != nil {
 		return err

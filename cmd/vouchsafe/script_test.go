@@ -33,6 +33,8 @@ func TestScript(t *testing.T) {
 			"exits":    exits,
 			"waitfor":  waitfor,
 			"mkkernel": mkKernel,
+			"mkkey":    mkKey,
+			"mkdbx":    mkDBX,
 			"waitgone": waitGone,
 		},
 	})

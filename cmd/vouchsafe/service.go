@@ -23,6 +23,7 @@ import (
 	"github.com/vouchsafe/vouchsafe/internal/ca"
 	"github.com/vouchsafe/vouchsafe/internal/enroll"
 	"github.com/vouchsafe/vouchsafe/internal/keyring"
+	"github.com/vouchsafe/vouchsafe/internal/modkeys"
 	"github.com/vouchsafe/vouchsafe/internal/seal"
 	"github.com/vouchsafe/vouchsafe/internal/secret"
 	"github.com/vouchsafe/vouchsafe/internal/store"
@@ -206,7 +207,12 @@ func pusher(path string) func([]byte) {
 // handler is the API of this service.
 func (s *service) handler() api.Backend {
 	return api.Backend{ServiceID: s.file.ID, TrustDomain: s.file.TrustDomain, Version: version, Enroll: s.enroll, Verifier: s.verifier,
-		Store: s.store, Office: s.office, Audit: s.audit, AuditKey: s.file.AuditKey, Now: s.now}
+		Store: s.store, Office: s.office, Audit: s.audit, ModKeys: s.modKeys(), AuditKey: s.file.AuditKey, Now: s.now}
+}
+
+// modKeys are the keys for kernel modules.
+func (s *service) modKeys() *modkeys.Keys {
+	return &modkeys.Keys{Records: s.store, Ring: s.ring, Log: s.audit, Now: s.now}
 }
 
 // renewed is a certificate of the service's own whose key lives in memory only.

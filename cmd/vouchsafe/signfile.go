@@ -25,9 +25,13 @@ self-signed. A certificate that a CA has issued is embedded, which sign-file
 cannot do: then only the CA needs to be enrolled, and the keys under it can be
 changed. A signature that is there is replaced.
 
+KEY may also be keyring: (the service's key, whose certificate then counts, not
+CERT), pkcs11:… or tpm:…, or a file that holds such a name; see module sign.
+
   sign-file -s RAWSIG HASH CERT MODULE [DEST]
 appends a CMS signature that was made elsewhere.`,
 		Example: `  vouchsafe sign-file sha256 mok.key mok.der nvidia.ko
+  vouchsafe sign-file sha256 keyring: - nvidia.ko
   sign_file=/usr/lib/vouchsafe/sign-file   # for dkms, see deploy/dkms`,
 		Args: usageArgs(cobra.RangeArgs(3, 5)),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -41,10 +45,11 @@ appends a CMS signature that was made elsewhere.`,
 			if h == 0 {
 				return usageError{fmt.Errorf("hash %s is not known: sha256, sha384 or sha512", args[0])}
 			}
-			s, err := loadModuleSigner(a, args[1], args[2])
+			s, err := loadModuleSigner(cmd.Context(), a, args[1], args[2], os.Getenv("VOUCHSAFE_STATE"))
 			if err != nil {
 				return err
 			}
+			defer s.end()
 			return s.signFile(a, args[3:], modsig.SignOptions{Hash: h, Embed: s.embed(false), ByKeyID: byKeyID}, detached, keep)
 		},
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/vouchsafe/vouchsafe/internal/audit"
 	"github.com/vouchsafe/vouchsafe/internal/ca"
 	"github.com/vouchsafe/vouchsafe/internal/enroll"
+	"github.com/vouchsafe/vouchsafe/internal/modkeys"
 	"github.com/vouchsafe/vouchsafe/internal/store"
 	"github.com/vouchsafe/vouchsafe/internal/verifier"
 )
@@ -34,6 +35,7 @@ type Backend struct {
 	Store                           *store.Store
 	Office                          *ca.Office
 	Audit                           *audit.Log
+	ModKeys                         *modkeys.Keys
 	AuditKey                        string
 	Now                             func() time.Time
 }
@@ -62,6 +64,8 @@ func Handler(b Backend) http.Handler {
 	s.certificates()
 	s.admission()
 	s.policies()
+	s.modules()
+	s.moduleKeys()
 	s.authorities()
 	return s.authenticate(http.MaxBytesHandler(mux, maxBody))
 }

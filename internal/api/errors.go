@@ -12,6 +12,7 @@ import (
 	"github.com/vouchsafe/vouchsafe/internal/attest"
 	"github.com/vouchsafe/vouchsafe/internal/audit"
 	"github.com/vouchsafe/vouchsafe/internal/enroll"
+	"github.com/vouchsafe/vouchsafe/internal/modkeys"
 	"github.com/vouchsafe/vouchsafe/internal/store"
 	"github.com/vouchsafe/vouchsafe/internal/verifier"
 )
@@ -50,7 +51,7 @@ var table = []struct {
 
 // remedy is what a person can do about a refusal.
 func remedy(code string) string {
-	for _, catalog := range []finding.Catalog{enroll.Refusals, verifier.Refusals, attest.Findings} {
+	for _, catalog := range []finding.Catalog{enroll.Refusals, verifier.Refusals, modkeys.Refusals, attest.Findings} {
 		for _, e := range catalog {
 			if e.Code == code && !strings.Contains(e.Remedy.EN, "{0}") {
 				return e.Remedy.EN

@@ -28,6 +28,11 @@ type Expected struct {
 	// Unlogged are PCRs that may hold what no log explains: UnlockPCR after the
 	// disk was opened, for example.
 	Unlogged []int
+
+	// Modules are the lists of modules in force; without any, all may load.
+	// ModuleSigner may be nil.
+	Modules      []*AllowedModules
+	ModuleSigner ModuleSigner
 }
 
 // Counters are TPM Resets and Restarts (Part 1, 10.2.4). They are in clear only
@@ -51,6 +56,7 @@ type appraisal struct {
 	res *Result
 	q   *quote
 	log *eventlog.Log
+	ima int // how many entries of the IMA list lead to the quoted PCR 10
 }
 
 func (a *appraisal) find(code, evidence string, args ...string) {
@@ -81,7 +87,11 @@ func (a *appraisal) run(ev Evidence, refs []*ReferenceValues) {
 	explained := a.replay(ev)
 	// 4. The values are approved ones.
 	a.compare(refs, explained)
-	// 5. Kinds of evidence that nothing appraises yet.
+	// 5. What the kernel loaded is allowed.
+	if explained {
+		a.modules(ev)
+	}
+	// 6. Kinds of evidence that nothing appraises yet.
 	for _, it := range ev {
 		switch it.Type {
 		case TPMQuote, TPMPCRValues, TPMCertify, TCGEventLog, IMALog:
@@ -220,27 +230,29 @@ func (a *appraisal) bank(ev Evidence) *eventlog.Bank {
 // the guest went on measuring between quote and reading. What follows is not
 // looked at.
 func (a *appraisal) replayIMA(b *eventlog.Bank, list []byte) error {
-	const pcr = 10
-	quoted, known := a.q.values[pcr]
-	n := 0
+	quoted, known := a.q.values[imaPCR]
+	a.ima = 0
 	for e, err := range eventlog.EachIMA(list) {
 		if err != nil {
 			return err
 		}
-		if known && bytes.Equal(b.PCR[pcr], quoted) {
+		if known && bytes.Equal(b.PCR[imaPCR], quoted) {
 			break
 		}
 		if err := e.Extend(b, false); err != nil {
-			return fmt.Errorf("entry %d: %v", n, err)
+			return fmt.Errorf("entry %d: %v", a.ima, err)
 		}
-		n++
+		a.ima++
 	}
 	if a.res.Boot == nil {
 		a.res.Boot = &Boot{}
 	}
-	a.res.Boot.IMAEntries = n
+	a.res.Boot.IMAEntries = a.ima
 	return nil
 }
+
+// imaPCR is where Linux measures files (CONFIG_IMA_MEASURE_PCR_IDX).
+const imaPCR = 10
 
 // replay wants every quoted PCR explained by a log, and the log's data not to
 // contradict its digests. It reports whether the log may be used to explain.

@@ -148,6 +148,83 @@ var Findings = finding.Catalog{
 		},
 	},
 	{
+		Code: "IMA_LOG_MISSING", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "A list of allowed kernel modules is in force for this VM, and the evidence has no IMA list: nobody knows what its kernel loaded.",
+			ZH: "此虚拟机有生效的内核模块允许列表，但证据中没有 IMA 列表：无从得知其内核加载了什么。",
+		},
+		Remedy: finding.Text{
+			EN: "Run the agent with --ima /sys/kernel/security/ima/binary_runtime_measurements.",
+			ZH: "运行代理时加上 --ima /sys/kernel/security/ima/binary_runtime_measurements。",
+		},
+	},
+	{
+		Code: "IMA_LOG_NOT_QUOTED", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "The IMA list was sent, but the quote leaves PCR 10 out, so nothing proves the list.",
+			ZH: "发送了 IMA 列表，但 quote 不含 PCR 10，因此该列表未得到证明。",
+		},
+		Remedy: finding.Text{
+			EN: "Quote PCR 10 as well; vouchsafe-agent does so with --ima.",
+			ZH: "quote 应包含 PCR 10；vouchsafe-agent 使用 --ima 时会这样做。",
+		},
+	},
+	{
+		Code: "MODULE_NOT_ALLOWED", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "The guest's kernel loaded a file that is on no list of allowed modules.",
+			ZH: "虚拟机的内核加载了一个不在任何模块允许列表中的文件。",
+		},
+		Remedy: finding.Text{
+			EN: "If it belongs there: vouchsafe policy modules VM --allow FILE, then boot the VM again or let its agent attest; if not, find who loaded it.",
+			ZH: "若应允许：vouchsafe policy modules VM --allow 文件，然后重启虚拟机或让其代理再次证明；否则查明是谁加载的。",
+		},
+	},
+	{
+		Code: "MODULE_CHANGED", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "The guest's kernel loaded a file whose name is allowed and whose content is not: another build, another signature, or tampering.",
+			ZH: "虚拟机的内核加载了一个文件：名称在允许列表中，但内容不同：另一次构建、另一签名，或被篡改。",
+		},
+		Remedy: finding.Text{
+			EN: "Compare with the package (sha256sum); after an update of the kernel: vouchsafe policy modules VM --allow /lib/modules/RELEASE.",
+			ZH: "与软件包比较（sha256sum）；若是内核更新：vouchsafe policy modules VM --allow /lib/modules/版本。",
+		},
+	},
+	{
+		Code: "MODULE_SIGNER_NOT_ALLOWED", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "The guest's kernel loaded a module that none of the allowed signers has signed.",
+			ZH: "虚拟机的内核加载了一个模块，它不是由任何被允许的签名者签名的。",
+		},
+		Remedy: finding.Text{
+			EN: "Sign it with an allowed key (vouchsafe module sign), or allow it by its digest: vouchsafe policy modules VM --allow FILE.",
+			ZH: "用被允许的密钥签名（vouchsafe module sign），或按摘要允许：vouchsafe policy modules VM --allow 文件。",
+		},
+	},
+	{
+		Code: "MODULE_VIOLATION", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "While the guest's kernel loaded a file somebody had it open for writing, so the kernel could not say what it loaded.",
+			ZH: "虚拟机的内核加载某个文件时有进程正以写方式打开该文件，内核无法说明加载的内容。",
+		},
+		Remedy: finding.Text{
+			EN: "Boot the VM again; update modules by renaming, not by writing into them.",
+			ZH: "重新启动虚拟机；更新模块应使用改名替换，而不是就地写入。",
+		},
+	},
+	{
+		Code: "MODULES_NOT_MEASURED", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "A list of allowed modules is in force and the IMA list names no module at all: the guest's kernel does not measure them.",
+			ZH: "模块允许列表已生效，但 IMA 列表中没有任何模块：虚拟机的内核没有度量模块。",
+		},
+		Remedy: finding.Text{
+			EN: "Write 'measure func=MODULE_CHECK' to /sys/kernel/security/ima/policy at the start of the initramfs, before the first module.",
+			ZH: "在 initramfs 最开始、加载首个模块之前，将 'measure func=MODULE_CHECK' 写入 /sys/kernel/security/ima/policy。",
+		},
+	},
+	{
 		Code: "EVENT_LOG_MISMATCH", Severity: finding.Error,
 		Meaning: finding.Text{
 			EN: "The log does not lead to the quoted value of PCR {0}: something was extended that is not in the log, or the log was changed.",

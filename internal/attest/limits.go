@@ -26,6 +26,17 @@ const (
 	MaxReferenceEvents = 1024
 	// MaxReferences is how many approved sets one appraisal looks at.
 	MaxReferences = 64
+	// MaxAllowedModules is the most modules on one list: Debian's largest kernel has 4,023.
+	MaxAllowedModules = 8192
+	// MaxModuleSigners is the most signers on one list.
+	MaxModuleSigners = 16
+	// MaxModuleLists is how many lists one appraisal looks at.
+	MaxModuleLists = 64
+	// MaxLoadedModules is how many loaded modules a Result names: a few hundred
+	// are loaded on a machine with all kinds of hardware.
+	MaxLoadedModules = 2048
+	// maxRefusedModules is how many refused modules a Result explains one by one.
+	maxRefusedModules = 16
 	// maxBroken is how many broken events one Result names.
 	maxBroken = 4
 )

@@ -82,12 +82,15 @@ type Quoted struct {
 
 // Boot is what the log claims to contain. It decides nothing.
 type Boot struct {
-	Events              int    `json:"events"`
-	IMAEntries          int    `json:"imaEntries,omitempty"`
-	SecureBoot          string `json:"secureBoot,omitempty"`
-	KernelMeasured      bool   `json:"kernelMeasured"`
-	CommandLineMeasured bool   `json:"commandLineMeasured"`
-	InitrdMeasured      bool   `json:"initrdMeasured"`
+	Events     int `json:"events"`
+	IMAEntries int `json:"imaEntries,omitempty"`
+	// Modules are what the kernel measured, as the quote proves; ModuleCount may be more.
+	Modules             []LoadedModule `json:"modules,omitempty"`
+	ModuleCount         int            `json:"moduleCount,omitempty"`
+	SecureBoot          string         `json:"secureBoot,omitempty"`
+	KernelMeasured      bool           `json:"kernelMeasured"`
+	CommandLineMeasured bool           `json:"commandLineMeasured"`
+	InitrdMeasured      bool           `json:"initrdMeasured"`
 }
 
 // Reference names the set of reference values.

@@ -1,5 +1,6 @@
-// Package keyring keeps versioned keys in three classes: encryption
-// (XAES-256-GCM envelopes), identity (ECDSA P-384) and access (HMAC-SHA3-256).
+// Package keyring keeps versioned keys in four classes: encryption
+// (XAES-256-GCM envelopes), identity (ECDSA P-384), access (HMAC-SHA3-256) and
+// module (RSA or ECDSA P-384, for kernel modules).
 // A key has one primary version, which seals, signs and authenticates, and up
 // to three historic ones, which still open and verify.
 //
@@ -35,6 +36,7 @@ const (
 	Encryption Class = "encryption" // AES-256, used as XAES-256-GCM
 	Identity   Class = "identity"   // ECDSA P-384
 	Access     Class = "access"     // HMAC-SHA3-256
+	Module     Class = "module"     // RSA or P-384: what Linux kernels verify modules with
 )
 
 // Historic is how many versions before the primary one a key keeps.
@@ -81,6 +83,8 @@ func DefaultPolicy(c Class) Policy {
 		return Policy{Every: 90 * day}
 	case Identity:
 		return Policy{Every: 180 * day}
+	case Module:
+		return Policy{} // the certificate says how long
 	}
 	return Policy{}
 }
@@ -138,16 +142,41 @@ func NewRing(root secret.Bytes) *Ring { return &Ring{root} }
 
 // Create makes a key with one version.
 func (r *Ring) Create(tenant, name string, class Class, p Policy, now time.Time) (Key, error) {
+	material, err := generate(class)
+	if err != nil {
+		return Key{}, fmt.Errorf("making %s: %w", name, err)
+	}
+	return r.Adopt(tenant, name, class, p, material, now)
+}
+
+// Adopt makes a key with one version of material that was made elsewhere, and
+// erases the material.
+func (r *Ring) Adopt(tenant, name string, class Class, p Policy, material secret.Bytes, now time.Time) (Key, error) {
 	k := Key{Tenant: tenant, Name: name, Class: class, Policy: p}
 	rand.Read(k.ID[:])
-	return r.add(k, now)
+	return r.add(k, material, now)
+}
+
+// Supersede makes material the only version of k and erases it: what a former
+// version signed is verified with certificates, so its private key is of no
+// more use to anybody but a thief.
+func (r *Ring) Supersede(k Key, material secret.Bytes, now time.Time) (Key, error) {
+	k, err := r.add(k, material, now)
+	if err == nil {
+		k.Versions = k.Versions[len(k.Versions)-1:]
+	}
+	return k, err
 }
 
 // Rotate makes a new primary version and drops what is older than the three
 // before it. inUse says whether something still needs a version; dropping such
 // a one is refused, and nil means that nothing is asked.
 func (r *Ring) Rotate(k Key, now time.Time, inUse func(version uint32) bool) (rotated Key, dropped []uint32, err error) {
-	rotated, err = r.add(k, now)
+	material, err := generate(k.Class)
+	if err != nil {
+		return k, nil, fmt.Errorf("rotating %s: %w", k.Name, err)
+	}
+	rotated, err = r.add(k, material, now)
 	if err != nil {
 		return k, nil, err
 	}
@@ -172,15 +201,11 @@ func RollBack(k Key, version uint32, now time.Time) (Key, error) {
 	return k, nil
 }
 
-func (r *Ring) add(k Key, now time.Time) (Key, error) {
+func (r *Ring) add(k Key, material secret.Bytes, now time.Time) (Key, error) {
+	defer material.Erase()
 	if k.Last == 1<<32-1 {
 		return k, fmt.Errorf("rotating %s: there are no version numbers left", k.Name)
 	}
-	material, err := generate(k.Class)
-	if err != nil {
-		return k, fmt.Errorf("making a version of %s: %w", k.Name, err)
-	}
-	defer material.Erase()
 	k.Last++
 	k.Primary, k.Since = k.Last, now
 	v := Version{N: k.Last, Created: now, Wrapped: r.Wrap(k.Tenant, k.ID, versionLabel(k.Class, k.Last), material)}
@@ -200,7 +225,7 @@ func generate(c Class) (secret.Bytes, error) {
 		der, err := x509.MarshalPKCS8PrivateKey(priv)
 		return secret.New(der), err
 	}
-	return secret.Bytes{}, fmt.Errorf("there is no class %q", c)
+	return secret.Bytes{}, fmt.Errorf("keys of class %q are not made here", c)
 }
 
 func versionLabel(c Class, n uint32) string {

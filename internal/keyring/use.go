@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/hmac"
+	"crypto/rsa"
 	"crypto/sha3"
 	"crypto/x509"
 	"encoding/binary"
@@ -148,9 +149,10 @@ func (o *Opened) mac(version uint32, head, message, context []byte) []byte {
 	return m.Sum(nil)
 }
 
-// Signer returns the private key of one version of an identity; 0 is the primary.
+// Signer returns the private key of one version of an identity or a module key; 0
+// is the primary.
 func (o *Opened) Signer(version uint32) (crypto.Signer, error) {
-	if o.key.Class != Identity {
+	if o.key.Class != Identity && o.key.Class != Module {
 		return nil, fmt.Errorf("signing with %s: %w", o.key.Name, ErrClass)
 	}
 	if version == 0 {
@@ -164,11 +166,17 @@ func (o *Opened) Signer(version uint32) (crypto.Signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading version %d of key %s: %w", version, o.key.ID, err)
 	}
-	ec, ok := priv.(*ecdsa.PrivateKey)
-	if !ok || ec.Curve != elliptic.P384() {
-		return nil, fmt.Errorf("reading version %d of key %s: it is no P-384 key", version, o.key.ID)
+	switch priv := priv.(type) {
+	case *ecdsa.PrivateKey:
+		if priv.Curve == elliptic.P384() {
+			return priv, nil
+		}
+	case *rsa.PrivateKey:
+		if o.key.Class == Module {
+			return priv, nil
+		}
 	}
-	return ec, nil
+	return nil, fmt.Errorf("reading version %d of key %s: it is no key of class %s", version, o.key.ID, o.key.Class)
 }
 
 // bind is the additional data: header, tenant behind its length, context.

@@ -20,4 +20,7 @@ var Refusals = finding.Catalog{
 	{Code: "NO_BOOT_WAITING", Severity: finding.Error,
 		Meaning: finding.Text{EN: "No boot of this VM waits for approval: none was shown within the hour, or everything it showed was approved already.", ZH: "该虚拟机没有等待批准的启动：一小时内未出示，或均已批准。"},
 		Remedy:  finding.Text{EN: "In the guest: vouchsafe-agent attest; then vouchsafe policy enroll NAME", ZH: "在虚拟机内：vouchsafe-agent attest；然后 vouchsafe policy enroll NAME"}},
+	{Code: "MODULE_LISTS_TOO_MANY", Severity: finding.Error,
+		Meaning: finding.Text{EN: "More lists of allowed modules are in force for this VM than are looked at.", ZH: "该虚拟机生效的模块允许列表过多。"},
+		Remedy:  finding.Text{EN: "vouchsafe policy modules NAME shows them; --withdraw VERSION ends one", ZH: "vouchsafe policy modules NAME 可查看；--withdraw 版本 可撤回其中之一"}},
 }

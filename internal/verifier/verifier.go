@@ -7,7 +7,8 @@
 // It decides nothing about admission and hands out nothing; it stores nothing
 // itself. The AK is proved anew for every admission, so none is kept.
 //
-// Begin with [Verifier.Challenge] and [Verifier.Appraise]; policy.go approves boots.
+// Begin with [Verifier.Challenge] and [Verifier.Appraise]; policy.go approves
+// boots, modules.go the kernel modules that may load.
 package verifier
 
 import (
@@ -37,6 +38,10 @@ type Records interface {
 	// LastVersion is the highest version that ever was, withdrawn ones included.
 	LastVersion(ctx context.Context, tenant, subject string) (uint64, error)
 	SaveResult(ctx context.Context, r Outcome) error
+
+	ModuleLists(ctx context.Context, tenant, vm string) ([]ModuleList, error)
+	SaveModuleList(ctx context.Context, l ModuleList) error
+	LastModuleList(ctx context.Context, tenant, vm string) (uint64, error)
 }
 
 // Reference is one approved set of PCR values of a subject.
@@ -201,6 +206,10 @@ func (v *Verifier) judge(ctx context.Context, s subject, items []enroll.Item, bi
 	if j.refs, err = v.references(ctx, s.tenant, s.policy); err != nil {
 		return j, err
 	}
+	if exp.Modules, err = v.moduleLists(ctx, s.tenant, s.policy); err != nil {
+		return j, err
+	}
+	exp.ModuleSigner = moduleSigner
 	// 4. The verdict.
 	j.res = attest.Appraise(ev, exp, j.refs)
 	j.affirming = j.res.Status != attest.Contraindicated

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"strings"
 	"time"
@@ -48,6 +49,7 @@ type Machine struct {
 type SecureBoot struct {
 	Shim, GRUB string   // signed binaries
 	MOK        [][]byte // certificates in DER to enrol
+	DBX, MOKX  []byte   // the firmware's and shim's lists of what is forbidden, made of [Entry]; empty: as they are
 }
 
 // Run boots once and tries every file. dir is for temporary files.
@@ -111,11 +113,25 @@ func initramfs(ctx context.Context, dir string, files []File) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	in := make([]File, 0, len(files))
+	for _, f := range files {
+		in = append(in, File{"modules/" + f.Name, f.Data})
+	}
+	out := filepath.Join(dir, "initrd")
+	return out, os.WriteFile(out, Archive(init, in), 0o600)
+}
+
+// Archive packs init and files, with their directories and /dev/console, as an initramfs (cpio "newc").
+func Archive(init []byte, files []File) []byte {
 	var b bytes.Buffer
 	ino := 1
 	entry := func(name string, mode int, data []byte) {
 		// newc: thirteen fields of eight hex digits behind the magic; name and data on multiples of four.
-		fmt.Fprintf(&b, "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X", ino, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name)+1, 0)
+		major, minor := 0, 0
+		if name == "dev/console" {
+			major, minor = 5, 1
+		}
+		fmt.Fprintf(&b, "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X", ino, mode, 0, 0, 1, 0, len(data), 0, 0, major, minor, len(name)+1, 0)
 		b.WriteString(name)
 		b.WriteByte(0)
 		pad(&b)
@@ -123,15 +139,25 @@ func initramfs(ctx context.Context, dir string, files []File) (string, error) {
 		pad(&b)
 		ino++
 	}
-	entry("dev", 0o40755, nil)
-	entry("modules", 0o40755, nil)
+	made := map[string]bool{".": true}
+	var directory func(name string)
+	directory = func(name string) {
+		if !made[name] {
+			directory(path.Dir(name))
+			made[name] = true
+			entry(name, 0o40755, nil)
+		}
+	}
+	directory("dev")
+	directory("modules")
+	entry("dev/console", 0o20600, nil)
 	entry("init", 0o100755, init)
 	for _, f := range files {
-		entry("modules/"+f.Name, 0o100644, f.Data)
+		directory(path.Dir(f.Name))
+		entry(f.Name, 0o100755, f.Data)
 	}
 	entry("TRAILER!!!", 0, nil)
-	out := filepath.Join(dir, "initrd")
-	return out, os.WriteFile(out, b.Bytes(), 0o600)
+	return b.Bytes()
 }
 
 func pad(b *bytes.Buffer) {

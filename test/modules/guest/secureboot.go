@@ -19,8 +19,22 @@ func (s *SecureBoot) prepare(ctx context.Context, dir, kernel, initrd, line stri
 	if err != nil {
 		return nil, err
 	}
-	if vars, err = enrolMOK(vars, s.MOK); err != nil {
-		return nil, fmt.Errorf("writing MokList: %w", err)
+	var mok []byte
+	for _, c := range s.MOK {
+		mok = append(mok, Entry(EntryX509, c)...)
+	}
+	for _, v := range []struct {
+		name       string
+		vendor     []byte
+		attributes uint32
+		data       []byte
+	}{{"MokList", shimLock, 3, mok}, {"dbx", imageDB, 0x27, s.DBX}, {"MokListX", shimLock, 3, s.MOKX}} {
+		if len(v.data) == 0 {
+			continue
+		}
+		if vars, err = setVariable(vars, v.name, v.vendor, v.attributes, v.data); err != nil {
+			return nil, fmt.Errorf("writing %s: %w", v.name, err)
+		}
 	}
 	store := filepath.Join(dir, "vars.fd")
 	if err := os.WriteFile(store, vars, 0o600); err != nil {
@@ -76,13 +90,17 @@ func guid(s string) []byte {
 	return []byte{b[3], b[2], b[1], b[0], b[5], b[4], b[7], b[6], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]}
 }
 
-// enrolMOK adds shim's MokList to an authenticated variable store (EDK II,
-// VariableFormat.h). A running system cannot write the variable, which has no
-// runtime access; shim reads it at boot.
-func enrolMOK(store []byte, certs [][]byte) ([]byte, error) {
-	if len(certs) == 0 {
-		return store, nil
-	}
+// A variable store as OVMF has it, with its variables behind one another
+// (EDK II, VariableFormat.h). A running system cannot write these variables: MokList
+// has no runtime access, dbx wants a signature of the firmware's owner. The
+// firmware and shim read them at boot.
+var (
+	shimLock = guid("605dab50e0464300abb63dd810dd8b23")
+	imageDB  = guid("d719b2cb3d3a4596a3bcdad00e67656f")
+)
+
+// setVariable replaces a variable of the store, or adds it.
+func setVariable(store []byte, name string, vendor []byte, attributes uint32, data []byte) ([]byte, error) {
 	le := binary.LittleEndian
 	if len(store) < 100 || string(store[40:44]) != "_FVH" {
 		return nil, errors.New("not a firmware volume")
@@ -91,39 +109,56 @@ func enrolMOK(store []byte, certs [][]byte) ([]byte, error) {
 	if head+28 > len(store) || !bytes.Equal(store[head:head+16], guid("aaf32c78947b439aa1802e144ec37792")) {
 		return nil, errors.New("not an authenticated variable store")
 	}
+	var wide []byte
+	for _, u := range utf16.Encode([]rune(name + "\x00")) {
+		wide = le.AppendUint16(wide, u)
+	}
+	out := bytes.Clone(store)
 	end := head + int(le.Uint32(store[head+16:]))
 	const fixed = 60 // sizeof(AUTHENTICATED_VARIABLE_HEADER)
 	at := head + 28
 	for at+fixed <= end && le.Uint16(store[at:]) == 0x55aa {
-		name, data := int(le.Uint32(store[at+36:])), int(le.Uint32(store[at+40:]))
-		at = (at + fixed + name + data + 3) &^ 3
-	}
-	var list []byte
-	for _, c := range certs {
-		// EFI_SIGNATURE_LIST with one EFI_SIGNATURE_DATA (UEFI, 32.4.1).
-		list = append(list, guid("a5c059a194e44aa787b5ab155c2bf072")...)
-		for _, n := range []int{28 + 16 + len(c), 0, 16 + len(c)} {
-			list = le.AppendUint32(list, uint32(n))
+		n, size := int(le.Uint32(store[at+36:])), int(le.Uint32(store[at+40:]))
+		if out[at+2] == 0x3f && bytes.Equal(store[at+44:at+60], vendor) && bytes.Equal(store[at+fixed:at+fixed+n], wide) {
+			out[at+2] &= 0xfd // deleted
 		}
-		list = append(list, make([]byte, 16)...) // the owner: nobody
-		list = append(list, c...)
-	}
-	var name []byte
-	for _, u := range utf16.Encode([]rune("MokList\x00")) {
-		name = le.AppendUint16(name, u)
+		at = (at + fixed + n + size + 3) &^ 3
 	}
 	rec := []byte{0xaa, 0x55, 0x3f, 0}
-	rec = le.AppendUint32(rec, 3)            // non-volatile, boot services
+	rec = le.AppendUint32(rec, attributes)
 	rec = append(rec, make([]byte, 8+16)...) // monotonic count, time stamp
 	rec = le.AppendUint32(rec, 0)            // public key index
-	rec = le.AppendUint32(rec, uint32(len(name)))
-	rec = le.AppendUint32(rec, uint32(len(list)))
-	rec = append(rec, guid("605dab50e0464300abb63dd810dd8b23")...) // SHIM_LOCK
-	rec = append(append(rec, name...), list...)
+	rec = le.AppendUint32(rec, uint32(len(wide)))
+	rec = le.AppendUint32(rec, uint32(len(data)))
+	rec = append(rec, vendor...)
+	rec = append(append(rec, wide...), data...)
 	if at+len(rec) > end {
 		return nil, errors.New("the variable store is full")
 	}
-	out := bytes.Clone(store)
 	copy(out[at:], rec)
 	return out, nil
+}
+
+// Entries of signature databases (UEFI, 32.4.1).
+const (
+	EntryX509       = "a5c059a194e44aa787b5ab155c2bf072" // a certificate
+	EntrySHA256     = "c1c41626504c4092aca941f936934328" // the hash of a file
+	EntryBare       = "bare"                             // as the next, without the time: no entry by the specification
+	EntryX509SHA256 = "3bd2a49296c04079b420fcf98ef103ed" // of a certificate's TBS, and the time of revocation
+)
+
+// Entry makes one EFI_SIGNATURE_LIST with one EFI_SIGNATURE_DATA.
+func Entry(kind string, data []byte) []byte {
+	switch kind {
+	case EntryBare:
+		kind = EntryX509SHA256
+	case EntryX509SHA256:
+		data = append(bytes.Clone(data), make([]byte, 16)...) // revoked since ever
+	}
+	list := guid(kind)
+	for _, n := range []int{28 + 16 + len(data), 0, 16 + len(data)} {
+		list = binary.LittleEndian.AppendUint32(list, uint32(n))
+	}
+	list = append(list, make([]byte, 16)...) // the owner: nobody
+	return append(list, data...)
 }

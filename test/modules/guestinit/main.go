@@ -33,7 +33,8 @@ func main() {
 		"release":     read("/proc/sys/kernel/osrelease"),
 		"sig_enforce": read("/sys/module/module/parameters/sig_enforce"),
 		"lockdown":    read("/sys/kernel/security/lockdown"),
-		"keys":        keys(),
+		"keys":        keys(" asymmetri"),
+		"blacklist":   keys(" blacklist"),
 	})
 	log, err := os.OpenFile("/dev/kmsg", os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -90,10 +91,11 @@ func try(path string, log *os.File) verdict {
 	return v
 }
 
-func keys() string {
+// keys are the lines of /proc/keys of one type.
+func keys(typ string) string {
 	var out []string
 	for _, l := range strings.Split(read("/proc/keys"), "\n") {
-		if strings.Contains(l, " asymmetri") {
+		if strings.Contains(l, typ) {
 			out = append(out, l)
 		}
 	}
