@@ -35,6 +35,9 @@ var checkFindings = finding.Catalog{
 	{Code: "ROOT_KEY_CLOSED", Severity: finding.Error,
 		Meaning: finding.Text{EN: "The root key does not open: without it no key of the service does.", ZH: "根密钥无法打开：没有它，服务的任何密钥都无法打开。"},
 		Remedy:  finding.Text{EN: "vouchsafe restore FILE --recovery KEYFILE --state NEWDIR", ZH: "vouchsafe restore FILE --recovery KEYFILE --state NEWDIR"}},
+	{Code: "ROTATION_UNFINISHED", Severity: finding.Warning,
+		Meaning: finding.Text{EN: "A rotation of the root key was cut off. Nothing is lost: both root keys open until it is finished.", ZH: "根密钥轮换被中断。没有丢失任何内容：完成之前新旧根密钥都能打开。"},
+		Remedy:  finding.Text{EN: "Start the server, which finishes it, or: vouchsafe key rotate root", ZH: "启动服务器即可完成，或：vouchsafe key rotate root"}},
 	{Code: "STORE_DAMAGED", Severity: finding.Error,
 		Meaning: finding.Text{EN: "The store does not agree with itself.", ZH: "数据库自相矛盾。"},
 		Remedy:  finding.Text{EN: "Keep a copy of it, then: vouchsafe restore FILE --recovery KEYFILE --state NEWDIR", ZH: "请保留副本，然后：vouchsafe restore FILE --recovery KEYFILE --state NEWDIR"}},
@@ -129,12 +132,21 @@ func examine(ctx context.Context, dir string, outside []audit.Outside) ([]findin
 
 // inside opens what the root key opens.
 func (e *examiner) inside(ctx context.Context, file serviceFile) {
-	rootKey, err := openRootKey(ctx, e.dir)
+	unlock, err := lockRoot(e.dir, true)
+	if err != nil {
+		e.add("ROOT_KEY_CLOSED", filepath.Join(e.dir, fileRootLock), err.Error())
+		return
+	}
+	defer unlock()
+	if unfinishedRoot(e.dir) {
+		e.add("ROTATION_UNFINISHED", "root", "a rotation of the root key was cut off")
+	}
+	roots, err := openRootKeys(ctx, e.dir)
 	if err != nil {
 		e.add("ROOT_KEY_CLOSED", filepath.Join(e.dir, fileSealed), err.Error())
 		return // nothing else opens
 	}
-	ring := keyring.NewRing(rootKey)
+	ring := roots.ring()
 	st, err := store.Open(ctx, filepath.Join(e.dir, fileStore), time.Now)
 	if err != nil {
 		e.add("STORE_DAMAGED", filepath.Join(e.dir, fileStore), err.Error())
@@ -217,12 +229,17 @@ func (e *examiner) keys(ctx context.Context, st *store.Store, ring *keyring.Ring
 			e.add("KEY_DAMAGED", k.Name, err.Error())
 		}
 	}
-	wrapped, err := os.ReadFile(filepath.Join(e.dir, fileBackupMAC))
-	if err == nil {
-		_, err = ring.Unwrap("", keyring.ID{}, backupMACLabel, wrapped)
-	}
-	if err != nil {
-		e.add("KEY_DAMAGED", fileBackupMAC, err.Error())
+	for name, label := range wrappedFiles {
+		wrapped, err := os.ReadFile(filepath.Join(e.dir, name))
+		if errors.Is(err, os.ErrNotExist) && name == fileAuditKey {
+			continue // the root key was never replaced
+		}
+		if err == nil {
+			_, err = ring.Unwrap("", keyring.ID{}, label, wrapped)
+		}
+		if err != nil {
+			e.add("KEY_DAMAGED", name, err.Error())
+		}
 	}
 }
 

@@ -48,6 +48,9 @@ type Request struct {
 	Nonce []byte        `json:"nonce" maxLength:"256"`
 	Items []attest.Item `json:"items" maxItems:"16" doc:"evidence; docs/formats/evidence.md"`
 	Disk  string        `json:"disk,omitempty" maxLength:"63" doc:"whose key share is wanted; empty: none"`
+	// LocalPolicies says under which policy digests the VM's local share is
+	// sealed. It is the agent's word: a wrong one shuts its own disk.
+	LocalPolicies [][]byte `json:"local_policies,omitempty" maxItems:"4" doc:"authPolicy of each object that holds the local share"`
 }
 
 // Admitted is what a VM gets.
@@ -58,6 +61,7 @@ type Admitted struct {
 	Share       *Share          `json:"share,omitempty" doc:"the server's share of the disk key"`
 	VolumeKey   []byte          `json:"volume_key_digest,omitempty" doc:"recorded for this disk; empty: it was not formatted yet"`
 	Result      json.RawMessage `json:"result" doc:"the appraisal, in the shape of EAR"`
+	Token       string          `json:"token,omitempty" doc:"the same, signed: an EAT (JWT, ES384)"`
 	Checkpoint  string          `json:"checkpoint" doc:"a signed audit checkpoint over this admission; keep it"`
 }
 
@@ -65,6 +69,9 @@ type Admitted struct {
 type Unlock struct {
 	PolicyKey []byte           `json:"policy_key" doc:"SubjectPublicKeyInfo of the key that approves"`
 	Approval  *attest.Approval `json:"approval"`
+	// Next is there when the policy key was rotated since the local share was
+	// sealed: seal it anew under that one.
+	Next *Unlock `json:"next,omitempty"`
 }
 
 // Share is 32 secret bytes on their way to one TPM in one boot: an object for

@@ -134,6 +134,13 @@ func (a *Agent) attest(ctx context.Context, disk string) (_ *Admission, err erro
 		}
 		req.Items = append(req.Items, attest.Item{Type: attest.IMALog, Data: list})
 	}
+	shares, err := a.localShares()
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range shares {
+		req.LocalPolicies = append(req.LocalPolicies, k.Public.AuthPolicy)
+	}
 	if a.Seen != nil {
 		a.Seen(req)
 	}

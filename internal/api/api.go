@@ -35,7 +35,9 @@ type Backend struct {
 	Office                          *ca.Office
 	Audit                           *audit.Log
 	AuditKey                        string
-	Now                             func() time.Time
+	// RootKey says which tiers open the root key, and since when it is the one.
+	RootKey func() (tiers []string, since time.Time, err error)
+	Now     func() time.Time
 }
 
 // maxBody bounds a request; the largest is evidence with an event log.
@@ -62,6 +64,7 @@ func Handler(b Backend) http.Handler {
 	s.certificates()
 	s.admission()
 	s.policies()
+	s.keys()
 	s.authorities()
 	return s.authenticate(http.MaxBytesHandler(mux, maxBody))
 }

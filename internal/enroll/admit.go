@@ -34,6 +34,8 @@ type Evidence struct {
 	DNSNames []string // wanted in the identity certificate
 	Disk     string   // whose share is wanted; empty: none
 	Actor    string
+	// Sealed are the policies that the VM says its local share is sealed under.
+	Sealed [][]byte
 
 	// What the service knows beside it; Admit fills it in.
 	Tier     Tier              // of the host
@@ -58,8 +60,10 @@ type Appraisal struct {
 	SealShare func(share []byte) ([]byte, error)
 	// Unlock lets the vTPM itself see that this boot is approved.
 	Unlock []byte
-	// Result is the attestation result as it is handed on, in the shape of EAR.
+	// Result is the attestation result as it is handed on, in the shape of EAR;
+	// Token is the same, signed.
 	Result []byte
+	Token  string
 }
 
 // Appraiser judges evidence against what is known of a VM.
@@ -76,6 +80,7 @@ type Admitted struct {
 	Tier        Tier   // of its host
 	Unlock      []byte // for the vTPM; see [Appraisal]
 	Result      []byte
+	Token       string
 	Checkpoint  []byte
 }
 
@@ -161,7 +166,7 @@ func (e *Enroller) Admit(ctx context.Context, ev Evidence) (Admitted, error) {
 	if err != nil {
 		return Admitted{}, fmt.Errorf("admitting %s: %w", ev.VM, err)
 	}
-	out.Tier, out.Unlock, out.Result, out.Checkpoint = ev.Tier, a.Unlock, a.Result, receipt.Checkpoint
+	out.Tier, out.Unlock, out.Result, out.Token, out.Checkpoint = ev.Tier, a.Unlock, a.Result, a.Token, receipt.Checkpoint
 	return out, nil
 }
 

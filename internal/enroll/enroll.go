@@ -324,3 +324,29 @@ func CheckSecrets(ring *keyring.Ring, vm VM, disks []Disk) []error {
 	}
 	return bad
 }
+
+// RewrapSecrets wraps what is kept of a VM anew under the ring's root key. It
+// says whether anything was under an older one.
+func RewrapSecrets(ring *keyring.Ring, vm VM, disks []Disk) (VM, []Disk, bool, error) {
+	any := false
+	again := func(what string, wrapped []byte) ([]byte, error) {
+		out, changed, err := ring.Rewrap(vm.Tenant, vm.ID, what, wrapped)
+		any = any || changed
+		if err != nil {
+			err = fmt.Errorf("wrapping the %s of %s anew: %w", what, vm.Name, err)
+		}
+		return out, err
+	}
+	var err error
+	if vm.StateSecret, err = again(stateSecretLabel(vm.EKPublic), vm.StateSecret); err != nil {
+		return vm, nil, false, err
+	}
+	out := make([]Disk, len(disks))
+	for i, d := range disks {
+		if d.Share, err = again(diskShareLabel(d.Name), d.Share); err != nil {
+			return vm, nil, false, err
+		}
+		out[i] = d
+	}
+	return vm, out, any, nil
+}

@@ -20,4 +20,7 @@ var Refusals = finding.Catalog{
 	{Code: "NO_BOOT_WAITING", Severity: finding.Error,
 		Meaning: finding.Text{EN: "No boot of this VM waits for approval: none was shown within the hour, or everything it showed was approved already.", ZH: "该虚拟机没有等待批准的启动：一小时内未出示，或均已批准。"},
 		Remedy:  finding.Text{EN: "In the guest: vouchsafe-agent attest; then vouchsafe policy enroll NAME", ZH: "在虚拟机内：vouchsafe-agent attest；然后 vouchsafe policy enroll NAME"}},
+	{Code: "KEY_VERSION_IN_USE", Severity: finding.Error,
+		Meaning: finding.Text{EN: "A key keeps three versions beside the newest, and rotating would drop one that VMs still need to open their disks.", ZH: "密钥除最新版本外保留三个版本，此次轮换将丢弃仍有虚拟机用于打开磁盘的版本。"},
+		Remedy:  finding.Text{EN: "vouchsafe key show policy says how many; reboot those VMs, or revoke them: each seals anew at its next admission with a disk", ZH: "vouchsafe key show policy 可查看数量；请重启或吊销这些虚拟机：每台在下次带磁盘准入时重新密封"}},
 }
