@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -234,13 +235,14 @@ func (a *app) inLanguage(fs []finding.Finding) []finding.Finding {
 }
 
 func newAttestCommand(a *app) *cobra.Command {
-	cmd := &cobra.Command{Use: "attest", Short: "Appraisals of VMs: show", Args: cobra.NoArgs}
-	cmd.AddCommand(newAttestShowCommand(a))
+	cmd := &cobra.Command{Use: "attest", Short: "Appraisals of VMs: show, verify", Args: cobra.NoArgs}
+	cmd.AddCommand(newAttestShowCommand(a), newAttestVerifyCommand(a))
 	return cmd
 }
 
 func newAttestShowCommand(a *app) *cobra.Command {
 	var f subjectFlags
+	var jwt bool
 	cmd := &cobra.Command{
 		Use:   "show NAME",
 		Short: "Show how a VM's evidence was last appraised, and why",
@@ -256,12 +258,21 @@ affirming, 3 when there were warnings or it was refused.`,
 			if err := c.call(cmd.Context(), "GET", f.path(args[0])+"/attestation", nil, &at); err != nil {
 				return withHint(err, "%s", a.say("in the guest: vouchsafe-agent attest", "在虚拟机内：vouchsafe-agent attest"))
 			}
-			if a.json {
+			switch {
+			case jwt && at.Token == "":
+				return withHint(errors.New("this result was not signed: an older service made it"), "vouchsafe-agent attest")
+			case jwt:
+				if _, err := fmt.Fprintln(a.out, at.Token); err != nil {
+					return err
+				}
+			case a.json:
 				if err := a.printJSON(at); err != nil {
 					return err
 				}
-			} else if err := a.showAttestation(at); err != nil {
-				return err
+			default:
+				if err := a.showAttestation(at); err != nil {
+					return err
+				}
 			}
 			if at.Status != string(attest.Affirming) {
 				return errFindings
@@ -270,6 +281,7 @@ affirming, 3 when there were warnings or it was refused.`,
 		},
 	}
 	f.add(cmd)
+	cmd.Flags().BoolVar(&jwt, "jwt", false, "print the signed result: an EAT that others verify without this service")
 	return cmd
 }
 
