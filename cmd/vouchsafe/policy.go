@@ -16,6 +16,7 @@ import (
 	"github.com/vouchsafe/vouchsafe/finding"
 	"github.com/vouchsafe/vouchsafe/internal/api"
 	"github.com/vouchsafe/vouchsafe/internal/attest"
+	"github.com/vouchsafe/vouchsafe/internal/enroll"
 )
 
 // subjectFlags say whose policy or evidence it is: a VM's, or with --host a host's.
@@ -37,8 +38,8 @@ func (f *subjectFlags) path(name string) string {
 }
 
 func newPolicyCommand(a *app) *cobra.Command {
-	cmd := &cobra.Command{Use: "policy", Short: "Approved boots of VMs and hosts: enroll, propose, show, withdraw", Args: cobra.NoArgs}
-	cmd.AddCommand(newPolicyEnrollCommand(a), newPolicyProposeCommand(a), newPolicyShowCommand(a), newPolicyWithdrawCommand(a))
+	cmd := &cobra.Command{Use: "policy", Short: "Approved boots of VMs and hosts: enroll, propose, show, withdraw; disks offline", Args: cobra.NoArgs}
+	cmd.AddCommand(newPolicyEnrollCommand(a), newPolicyProposeCommand(a), newPolicyShowCommand(a), newPolicyWithdrawCommand(a), newPolicyOfflineCommand(a))
 	return cmd
 }
 
@@ -222,7 +223,7 @@ func (a *app) showPolicy(p api.Policy) error {
 func (a *app) inLanguage(fs []finding.Finding) []finding.Finding {
 	var out []finding.Finding
 	for _, f := range fs {
-		for _, catalog := range []finding.Catalog{attest.Findings, eventlog.Findings} {
+		for _, catalog := range []finding.Catalog{attest.Findings, eventlog.Findings, enroll.Findings} {
 			i := slices.IndexFunc(catalog, func(e finding.Entry) bool { return e.Code == f.Code })
 			if i >= 0 && !strings.Contains(catalog[i].Meaning.EN+catalog[i].Remedy.EN, "{0}") {
 				f = catalog.New(f.Code, f.Subject, f.Evidence)

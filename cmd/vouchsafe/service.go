@@ -99,7 +99,7 @@ func (s *service) open(ctx context.Context, o serviceOptions) error {
 	s.verifier = verifier.New(verifier.Config{Records: s.store, Keys: &verifier.PolicyKeys{Store: s.store, Ring: s.ring, Now: s.now}, Now: s.now, Build: version,
 		Issuer: s.file.TrustDomain, Results: results.signer})
 	s.enroll = enroll.New(enroll.Config{
-		TrustDomain: s.file.TrustDomain, Records: s.store, Disks: s.store, Hosts: s.store, Repeats: s.store, Orders: s.store,
+		TrustDomain: s.file.TrustDomain, Records: s.store, Disks: s.store, Hosts: s.store, Repeats: s.store, Orders: s.store, Leaves: s.store,
 		Issuer: s.office, Log: s.audit, Ring: s.ring, LocalHost: o.localHost,
 		Residence: s.residence.signer, Endorser: endorser{s.office}, Appraiser: s.verifier, HostAppraiser: s.verifier,
 	})

@@ -51,6 +51,9 @@ type Request struct {
 	// LocalPolicies says under which policy digests the VM's local share is
 	// sealed. It is the agent's word: a wrong one shuts its own disk.
 	LocalPolicies [][]byte `json:"local_policies,omitempty" maxItems:"4" doc:"authPolicy of each object that holds the local share"`
+	// Tickets is how many disks the VM could open without the service now, by the
+	// agent's word.
+	Tickets int `json:"tickets,omitempty" minimum:"0" maximum:"16" doc:"disks that could be opened offline now"`
 }
 
 // Admitted is what a VM gets.
@@ -60,6 +63,7 @@ type Admitted struct {
 	Unlock      Unlock          `json:"unlock" doc:"for the TPM, to open what is sealed under PolicyAuthorize"`
 	Share       *Share          `json:"share,omitempty" doc:"the server's share of the disk key"`
 	VolumeKey   []byte          `json:"volume_key_digest,omitempty" doc:"recorded for this disk; empty: it was not formatted yet"`
+	Offline     *Offline        `json:"offline,omitempty" doc:"leave to open disks without the service; absent: forget what there is"`
 	Result      json.RawMessage `json:"result" doc:"the appraisal, in the shape of EAR"`
 	Token       string          `json:"token,omitempty" doc:"the same, signed: an EAT (JWT, ES384)"`
 	Checkpoint  string          `json:"checkpoint" doc:"a signed audit checkpoint over this admission; keep it"`
@@ -72,6 +76,13 @@ type Unlock struct {
 	// Next is there when the policy key was rotated since the local share was
 	// sealed: seal it anew under that one.
 	Next *Unlock `json:"next,omitempty"`
+}
+
+// Offline is leave to open disks without the service for a while; the TPM
+// enforces both.
+type Offline struct {
+	Boots   uint32 `json:"boots" doc:"how many more resets of the TPM"`
+	Seconds int64  `json:"seconds" doc:"how much longer the TPM may run"`
 }
 
 // Share is 32 secret bytes on their way to one TPM in one boot: an object for

@@ -61,6 +61,9 @@ func (a *Agent) DiskKey(adm *Admission, disk string) (secret.Bytes, error) {
 	if err := a.sealAnew(&adm.Unlock, policy, srk, local); err != nil {
 		return fail(fmt.Errorf("sealing the local share under the tenant's new policy key: %w", err))
 	}
+	if err := a.keepOffline(adm, disk, server, srk); err != nil {
+		return fail(fmt.Errorf("keeping the leave to open it without the service: %w", err))
+	}
 	key, err := derive.DiskKey(server, local, a.Tenant, a.VM, disk)
 	if err != nil {
 		return fail(err)

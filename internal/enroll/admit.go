@@ -36,6 +36,8 @@ type Evidence struct {
 	Actor    string
 	// Sealed are the policies that the VM says its local share is sealed under.
 	Sealed [][]byte
+	// Tickets is how many disks it says that it could open without us.
+	Tickets int
 
 	// What the service knows beside it; Admit fills it in.
 	Tier     Tier              // of the host
@@ -77,8 +79,9 @@ type Admitted struct {
 	Chain       []*x509.Certificate
 	Share       []byte // the server's share of the disk key, encrypted
 	Disk        Disk
-	Tier        Tier   // of its host
-	Unlock      []byte // for the vTPM; see [Appraisal]
+	Offline     Offline // leave to open disks without the service; Boots 0: none
+	Tier        Tier    // of its host
+	Unlock      []byte  // for the vTPM; see [Appraisal]
 	Result      []byte
 	Token       string
 	Checkpoint  []byte
@@ -146,8 +149,15 @@ func (e *Enroller) Admit(ctx context.Context, ev Evidence) (Admitted, error) {
 	}
 
 	// 4. Record the intent; then certificate and share.
-	intent, err := e.Log.Begin(ctx, audit.Event{Tenant: ev.Tenant, Actor: ev.Actor, Action: "vm.admitted", Object: ev.VM,
-		Detail: map[string]string{"disk": ev.Disk, "tier": string(ev.Tier)}})
+	offline, err := e.offline(ctx, ev)
+	if err != nil {
+		return fail(err)
+	}
+	detail := map[string]string{"disk": ev.Disk, "tier": string(ev.Tier)}
+	if offline.Boots > 0 {
+		detail["offline"] = fmt.Sprintf("%d boots, %s", offline.Boots, offline.For)
+	}
+	intent, err := e.Log.Begin(ctx, audit.Event{Tenant: ev.Tenant, Actor: ev.Actor, Action: "vm.admitted", Object: ev.VM, Detail: detail})
 	if err != nil {
 		return Admitted{}, fmt.Errorf("admitting %s: %w", ev.VM, err)
 	}
@@ -158,7 +168,7 @@ func (e *Enroller) Admit(ctx context.Context, ev Evidence) (Admitted, error) {
 	}
 
 	// 7. The outcome, with a checkpoint that the VM can keep.
-	detail := map[string]string{"certificate": ca.SerialText(out.Certificate)}
+	detail = map[string]string{"certificate": ca.SerialText(out.Certificate)}
 	if len(a.Result) > 0 {
 		detail["result"] = fmt.Sprintf("%x", sha256.Sum256(a.Result))
 	}
@@ -166,6 +176,7 @@ func (e *Enroller) Admit(ctx context.Context, ev Evidence) (Admitted, error) {
 	if err != nil {
 		return Admitted{}, fmt.Errorf("admitting %s: %w", ev.VM, err)
 	}
+	out.Offline = offline
 	out.Tier, out.Unlock, out.Result, out.Token, out.Checkpoint = ev.Tier, a.Unlock, a.Result, a.Token, receipt.Checkpoint
 	return out, nil
 }

@@ -38,6 +38,7 @@ type Config struct {
 	Hosts       Hosts
 	Repeats     Repeats
 	Orders      Orders
+	Leaves      Leaves // nil: no disk opens without the service
 	Issuer      Issuer
 	Log         Log
 	Ring        *keyring.Ring
