@@ -50,6 +50,7 @@ type service struct {
 type serviceOptions struct {
 	localHost      string // the host this control plane runs on, if it carries vTPMs itself
 	acceptLocal    bool   // it may have keys although it proved nothing
+	ownTPM         string // this machine's TPM; empty: where Linux has it, none: do not look
 	pushCheckpoint string // a file that gets audit checkpoints, best on another machine
 }
 
@@ -98,7 +99,19 @@ func (s *service) open(ctx context.Context, o serviceOptions) error {
 		name: ca.Name{TrustDomain: s.file.TrustDomain, Tenant: "service", Kind: ca.KindService, Name: verifier.SignerName}}
 	s.verifier = verifier.New(verifier.Config{Records: s.store, Keys: &verifier.PolicyKeys{Store: s.store, Ring: s.ring, Now: s.now}, Now: s.now, Build: version,
 		Issuer: s.file.TrustDomain, Results: results.signer})
+	own, err := openOwnTPM(o.ownTPM)
+	if err != nil {
+		return err
+	}
+	var isOwn func([]byte) (bool, error)
+	if own != nil {
+		isOwn = own.Has
+		if err := s.refuseOwnVM(ctx, own); err != nil {
+			return err
+		}
+	}
 	s.enroll = enroll.New(enroll.Config{
+		IsOwn:       isOwn,
 		TrustDomain: s.file.TrustDomain, Records: s.store, Disks: s.store, Hosts: s.store, Repeats: s.store, Orders: s.store, Leaves: s.store,
 		Issuer: s.office, Log: s.audit, Ring: s.ring, LocalHost: o.localHost,
 		Residence: s.residence.signer, Endorser: endorser{s.office}, Appraiser: s.verifier, HostAppraiser: s.verifier,

@@ -65,6 +65,7 @@ func Handler(b Backend) http.Handler {
 	s.admission()
 	s.policies()
 	s.keys()
+	s.states()
 	s.offline()
 	s.authorities()
 	return s.authenticate(http.MaxBytesHandler(mux, maxBody))

@@ -119,6 +119,9 @@ func (e *Enroller) Admit(ctx context.Context, ev Evidence) (Admitted, error) {
 	if err := e.checkRecord(vm); err != nil {
 		return fail(err)
 	}
+	if err := e.notOwn(vm.Name, vm.EKPublic); err != nil {
+		return fail(err)
+	}
 
 	// 2. Where does it live? A vTPM that is kept under leases runs only under one,
 	// and the certificate says how much its host is known to be worth.

@@ -51,6 +51,9 @@ type Config struct {
 	Appraiser Appraiser
 	// HostAppraiser judges hosts; nil: each is what its operator accepted.
 	HostAppraiser HostAppraiser
+	// IsOwn says whether an endorsement key is of the machine that the service runs
+	// on; nil: it cannot tell.
+	IsOwn func(ekPublic []byte) (bool, error)
 	// LocalHost is the host that this control plane itself runs on, or "".
 	LocalHost string
 	// Clock; the zero value is this machine's.
@@ -71,6 +74,7 @@ type Enroller struct {
 	budget *budgets
 	hosts  *hostStandings
 	powers *powers
+	ahead  *aheads
 }
 
 // New makes an Enroller. A restart forgets which leases are still alive, so it
@@ -78,7 +82,7 @@ type Enroller struct {
 func New(c Config) *Enroller {
 	c.Clock = c.Clock.orMachine()
 	return &Enroller{Config: c, nonces: newNonces(secret.Random(32), c.Clock), alive: newDeadlines(c.Clock), budget: newBudgets(c.Clock),
-		hosts: newHostStandings(c.Clock), powers: newPowers()}
+		hosts: newHostStandings(c.Clock), powers: newPowers(), ahead: newAheads(c.Clock)}
 }
 
 // Clock is the two clocks of a machine: what it shows, which may jump, and how
@@ -131,6 +135,9 @@ func (e *Enroller) Born(ctx context.Context, b Birth) (Born, error) {
 		b.Disks = []string{"root"}
 	}
 	if err := b.check(); err != nil {
+		return fail(err)
+	}
+	if err := e.notOwn(b.Name, b.EKPublic); err != nil {
 		return fail(err)
 	}
 	if name, err := e.Repeats.Repeated(ctx, b.Tenant, b.Once); err != nil {
@@ -219,6 +226,26 @@ func (e *Enroller) checkRecord(vm VM) error {
 		return Refusal{"RECORD_CHANGED", "the record of " + vm.Name + " is not as the service wrote it: its endorsement key is another one than at birth"}
 	}
 	return nil
+}
+
+// notOwn refuses a VM that this service itself runs in.
+func (e *Enroller) notOwn(vm string, ekPublic []byte) error {
+	if e.IsOwn == nil {
+		return nil
+	}
+	own, err := e.IsOwn(ekPublic)
+	if err != nil {
+		return fmt.Errorf("asking this machine's TPM who it is: %w", err)
+	}
+	if own {
+		return SelfDependency(vm)
+	}
+	return nil
+}
+
+// SelfDependency is why a control plane does nothing for the VM that it runs in.
+func SelfDependency(vm string) Refusal {
+	return Refusal{"SELF_DEPENDENCY", "this service runs inside " + vm + ", whose TPM is this machine's: it would depend on a VM that it admits"}
 }
 
 func diskShareLabel(disk string) string { return "disk share " + disk }

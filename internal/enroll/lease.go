@@ -3,6 +3,7 @@ package enroll
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -84,7 +85,12 @@ func (e *Enroller) Lend(ctx context.Context, a Ask) (Granted, error) {
 	}
 	// 3. One living copy, no older state: decided and written in one transaction.
 	var s Standing
+	var record int64
 	err = e.Records.UpdateVM(ctx, a.Tenant, a.VM, func(st *Standing) error {
+		record = st.VM.Generation
+		if err := e.notOwn(a.VM, st.VM.EKPublic); err != nil {
+			return err
+		}
 		if err := lend(st, a, e.Clock.Wall(), e.alive.holds(*st)); err != nil {
 			return err
 		}
@@ -93,6 +99,10 @@ func (e *Enroller) Lend(ctx context.Context, a Ask) (Granted, error) {
 		return nil
 	})
 	if err != nil {
+		var r Refusal
+		if errors.As(err, &r) && r.Code == "STATE_AHEAD" {
+			e.ahead.note(a.Tenant, Ahead{VM: a.VM, Host: a.Host, Generation: a.Generation, Record: record, At: e.Clock.Wall()})
+		}
 		intent.Failed(ctx, err)
 		return Granted{}, fmt.Errorf("lending %s to %s: %w", a.VM, a.Host, err)
 	}
