@@ -56,7 +56,7 @@ func Handler(b Backend) http.Handler {
 	config.CreateHooks = nil // no $schema member in answers
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"client-certificate": {Type: "mutualTLS"}}
 	config.Security = []map[string][]string{{"client-certificate": {}}}
-	s := &server{b, humago.New(mux, config)}
+	s := &server{b, humago.New(mux, config), newRooms()}
 	s.service()
 	s.hosts()
 	s.vms()
@@ -73,7 +73,8 @@ func Handler(b Backend) http.Handler {
 
 type server struct {
 	Backend
-	api huma.API
+	api   huma.API
+	rooms *rooms
 }
 
 // operation registers one operation for callers of the given kinds.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vouchsafe/vouchsafe/internal/audit"
 	"github.com/vouchsafe/vouchsafe/internal/ca"
+	"github.com/vouchsafe/vouchsafe/internal/enroll"
 	"github.com/vouchsafe/vouchsafe/internal/store"
 )
 
@@ -161,6 +162,9 @@ func (s *server) credential(ctx context.Context, in NewCredential) (*body[Creden
 		return nil, fmt.Errorf("reading csr: %w", err)
 	}
 	who := caller(ctx)
+	if err := s.Enroll.Spend(enroll.Keys, who.Tenant, who.String()); err != nil {
+		return nil, err
+	}
 	name := ca.Name{TrustDomain: s.TrustDomain, Tenant: who.Tenant, Kind: in.Kind, Name: in.Name}
 	intent, err := s.Audit.Begin(ctx, audit.Event{Tenant: who.Tenant, Actor: who.String(), Action: "credential.issued", Object: name.String()})
 	if err != nil {

@@ -92,7 +92,7 @@ func (e *Enroller) Admit(ctx context.Context, ev Evidence) (Admitted, error) {
 	fail := func(err error) (Admitted, error) {
 		return Admitted{}, e.refuse(ctx, ev.Tenant, ev.Actor, "vm.admitted", ev.VM, fmt.Errorf("admitting %s: %w", ev.VM, err))
 	}
-	if err := e.budget.spend(ev.Tenant, ev.VM); err != nil {
+	if err := e.budget.spend(Admissions, ev.Tenant, ev.VM); err != nil {
 		return Admitted{}, fmt.Errorf("admitting %s: %w", ev.VM, err)
 	}
 	size := 0

@@ -154,6 +154,9 @@ func (e *Enroller) Born(ctx context.Context, b Birth) (Born, error) {
 	if _, err := e.Hosts.Host(ctx, b.Tenant, b.Host); err != nil {
 		return fail(fmt.Errorf("host %s: %w", b.Host, err))
 	}
+	if err := e.budget.spend(Keys, b.Tenant, b.Actor); err != nil {
+		return fail(err)
+	}
 
 	// 2. Record the intent.
 	intent, err := e.Log.Begin(ctx, audit.Event{Tenant: b.Tenant, Actor: b.Actor, Action: "vm.born", Object: b.Name,

@@ -65,7 +65,7 @@ func (e *Enroller) Lend(ctx context.Context, a Ask) (Granted, error) {
 	fail := func(err error) (Granted, error) {
 		return Granted{}, e.refuse(ctx, a.Tenant, a.Actor, "vtpm.lease", a.VM, fmt.Errorf("lending %s to %s: %w", a.VM, a.Host, err))
 	}
-	if err := e.budget.spend(a.Tenant, a.VM); err != nil {
+	if err := e.budget.spend(Admissions, a.Tenant, a.VM); err != nil {
 		return Granted{}, fmt.Errorf("lending %s to %s: %w", a.VM, a.Host, err)
 	}
 	// 1. May keys go to this host?
