@@ -18,6 +18,7 @@ import (
 	"github.com/vouchsafe/vouchsafe/internal/enroll"
 	"github.com/vouchsafe/vouchsafe/internal/keyring"
 	"github.com/vouchsafe/vouchsafe/internal/store"
+	"github.com/vouchsafe/vouchsafe/internal/verifier"
 )
 
 // checkFindings are the faults of a state directory that check names itself;
@@ -44,6 +45,9 @@ var checkFindings = finding.Catalog{
 	{Code: "KEY_DAMAGED", Severity: finding.Error,
 		Meaning: finding.Text{EN: "A key on record does not open under the root key: it was changed, moved from another place, or belongs to another service.", ZH: "记录中的密钥无法用根密钥打开：被改动、从别处移来，或属于其他服务。"},
 		Remedy:  finding.Text{EN: "vouchsafe restore FILE --recovery KEYFILE --state NEWDIR", ZH: "vouchsafe restore FILE --recovery KEYFILE --state NEWDIR"}},
+	{Code: "APPROVAL_CHANGED", Severity: finding.Error,
+		Meaning: finding.Text{EN: "An approved boot on record is not signed by its tenant's policy key: somebody wrote it past the service. The service believes none of that VM's approvals until it is gone.", ZH: "记录中的某个已批准启动并非由租户策略密钥签名：有人绕过服务写入。在其消失之前，服务不采信该虚拟机的任何批准。"},
+		Remedy:  finding.Text{EN: "Find out who can write to the store; then vouchsafe policy withdraw {0} VERSION, or restore", ZH: "查明谁能写数据库；然后 vouchsafe policy withdraw {0} VERSION，或恢复备份"}},
 	{Code: "AUTHORITY_BROKEN", Severity: finding.Error,
 		Meaning: finding.Text{EN: "A certificate authority of the service does not chain to its root, or its key is not its own.", ZH: "服务的某个证书颁发机构与根不符，或密钥不属于它。"},
 		Remedy:  finding.Text{EN: "vouchsafe restore FILE --recovery KEYFILE --state NEWDIR", ZH: "vouchsafe restore FILE --recovery KEYFILE --state NEWDIR"}},
@@ -94,7 +98,7 @@ func newCheckCommand(a *app) *cobra.Command {
 			}
 			a.printFindings(fs)
 			if len(fs) == 0 {
-				fmt.Fprintln(a.err, a.say("root key, store, keys, authorities, VMs and audit log: all hold", "根密钥、数据库、密钥、证书颁发机构、虚拟机和审计日志：全部正常"))
+				fmt.Fprintln(a.err, a.say("root key, store, keys, authorities, approvals, VMs and audit log: all hold", "根密钥、数据库、密钥、证书颁发机构、批准、虚拟机和审计日志：全部正常"))
 			}
 			return worst(fs)
 		},
@@ -162,6 +166,7 @@ func (e *examiner) inside(ctx context.Context, file serviceFile) {
 	}
 	e.keys(ctx, st, ring)
 	e.authorities(ctx, file, st, ring)
+	e.policies(ctx, st, ring)
 	e.vms(ctx, st, ring)
 }
 
@@ -267,6 +272,26 @@ func (e *examiner) authorities(ctx context.Context, file serviceFile, st *store.
 		left, life := time.Until(c.NotAfter), c.NotAfter.Sub(c.NotBefore)
 		if left < min(90*24*time.Hour, life/3) {
 			e.add("AUTHORITY_EXPIRES", c.Subject.CommonName, "on "+c.NotAfter.Format(time.DateOnly))
+		}
+	}
+}
+
+// policies: every approved boot is signed by its tenant's policy key.
+func (e *examiner) policies(ctx context.Context, st *store.Store, ring *keyring.Ring) {
+	keys, err := st.Keys(ctx)
+	if err != nil {
+		return // said above
+	}
+	for _, k := range keys {
+		if k.Name != verifier.PolicyKeyName {
+			continue
+		}
+		bad, err := verifier.CheckReferences(ctx, st, ring, k)
+		if err != nil {
+			e.add("STORE_DAMAGED", "approved boots", err.Error())
+		}
+		for _, b := range bad {
+			e.add("APPROVAL_CHANGED", b.Subject, fmt.Sprintf("version %d: %v", b.Version, b.Why), b.Subject)
 		}
 	}
 }

@@ -230,3 +230,39 @@ func (v *Verifier) PolicyKeys(ctx context.Context, tenant string) (map[uint32][]
 	}
 	return out, nil
 }
+
+// BadReference is an approved boot on record that nobody approved.
+type BadReference struct {
+	Subject string
+	Version uint64
+	Why     error
+}
+
+// CheckReferences verifies every approved boot of a tenant under its policy key.
+func CheckReferences(ctx context.Context, records interface {
+	TenantReferences(ctx context.Context, tenant string) ([]Reference, error)
+}, ring *keyring.Ring, k keyring.Key) ([]BadReference, error) {
+	opened, err := ring.Open(k)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := opened.Signer(0)
+	if err != nil {
+		return nil, err
+	}
+	refs, err := records.TenantReferences(ctx, k.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	var bad []BadReference
+	for _, ref := range refs {
+		r, err := attest.Verify(&ref.Signed, signer.Public().(*ecdsa.PublicKey))
+		if err == nil && (r.Statement().Tenant != ref.Tenant || r.Statement().Policy != ref.Subject || r.Statement().Version != ref.Version) {
+			err = errors.New("it was approved for another")
+		}
+		if err != nil {
+			bad = append(bad, BadReference{ref.Subject, ref.Version, err})
+		}
+	}
+	return bad, nil
+}
