@@ -60,6 +60,9 @@ var checkFindings = finding.Catalog{
 	{Code: "REVOCATION_UNFINISHED", Severity: finding.Error,
 		Meaning: finding.Text{EN: "A revoked VM still has a certificate that is good: the service stopped in the middle of revoking.", ZH: "已吊销的虚拟机仍持有有效证书：服务在吊销过程中停止。"},
 		Remedy:  finding.Text{EN: "vouchsafe vm revoke {0} --reason 'finish what was begun'", ZH: "vouchsafe vm revoke {0} --reason '完成未尽的吊销'"}},
+	{Code: "REVOCATION_UNDONE", Severity: finding.Error,
+		Meaning: finding.Text{EN: "The audit log says that this VM was revoked, and the store says that it was not: somebody wrote to the store past the service.", ZH: "审计日志记载该虚拟机已吊销，数据库却并非如此：有人绕过服务改写了数据库。"},
+		Remedy:  finding.Text{EN: "vouchsafe vm revoke {0} --reason 'it was revoked before'; then find out who can write to the store", ZH: "vouchsafe vm revoke {0} --reason '此前已吊销'；然后查明谁能写数据库"}},
 	{Code: "CLOCK_BEHIND", Severity: finding.Warning,
 		Meaning: finding.Text{EN: "The clock is before the newest record: it was set back, or was ahead when that was written.", ZH: "时钟早于最新记录：时钟被调回，或写入时时钟超前。"},
 		Remedy:  finding.Text{EN: "Set the clock right: timedatectl", ZH: "请校准时钟：timedatectl"}},
@@ -113,6 +116,8 @@ type examiner struct {
 	dir   string
 	fs    []finding.Finding
 	known [][2]string // tenant and name of every VM in the store
+	// revoked are those of them that the store calls revoked.
+	revoked map[[2]string]bool
 }
 
 func (e *examiner) add(code, subject, evidence string, args ...string) {
@@ -122,7 +127,7 @@ func (e *examiner) add(code, subject, evidence string, args ...string) {
 // examine looks at everything in a state directory, as far as each part can be
 // reached, also while the service runs.
 func examine(ctx context.Context, dir string, outside []audit.Outside) ([]finding.Finding, error) {
-	e := &examiner{dir: dir}
+	e := &examiner{dir: dir, revoked: map[[2]string]bool{}}
 	file, err := readService(dir)
 	if err != nil {
 		return nil, err
@@ -198,10 +203,13 @@ func exists(path string) bool {
 
 // auditLog verifies the log, and that it saw every VM of the store being born.
 func (e *examiner) auditLog(file serviceFile, outside []audit.Outside) {
-	born := map[[2]string]bool{}
+	born, revoked := map[[2]string]bool{}, map[[2]string]bool{}
 	r, err := audit.Verify(filepath.Join(e.dir, dirAudit), file.AuditKey, outside, func(r audit.Record) {
 		if r.Action == "vm.born" && r.Phase == audit.Intent {
 			born[[2]string{r.Tenant, r.Object}] = true
+		}
+		if r.Action == "vm.revoked" && r.Phase == audit.Done {
+			revoked[[2]string{r.Tenant, r.Object}] = true
 		}
 	})
 	if err != nil {
@@ -216,6 +224,9 @@ func (e *examiner) auditLog(file serviceFile, outside []audit.Outside) {
 	for _, vm := range e.known {
 		if !born[vm] {
 			e.add("STORE_AHEAD_OF_AUDIT", vm[1], "tenant "+vm[0]+": no record of its birth")
+		}
+		if revoked[vm] && !e.revoked[vm] {
+			e.add("REVOCATION_UNDONE", vm[1], "tenant "+vm[0]+": the log says that it was revoked", vm[1])
 		}
 	}
 	if now := time.Now(); now.Add(time.Minute).Before(r.To) {
@@ -299,7 +310,8 @@ func (e *examiner) policies(ctx context.Context, st *store.Store, ring *keyring.
 // vms: every secret of every VM opens.
 func (e *examiner) vms(ctx context.Context, st *store.Store, ring *keyring.Ring) {
 	err := st.AllVMs(ctx, func(v enroll.VM) error {
-		e.known = append(e.known, [2]string{v.Tenant, v.Name})
+		id := [2]string{v.Tenant, v.Name}
+		e.known, e.revoked[id] = append(e.known, id), v.State == enroll.StateRevoked
 		disks, err := st.Disks(ctx, v.Tenant, v.Name)
 		if err != nil {
 			return err

@@ -22,6 +22,8 @@ func TestCheckNamesIt(t *testing.T) {
 	must(t, err)
 	_, err = s.verifier.PolicyKeys(t.Context(), defaultTenant) // it is made when it is needed
 	must(t, err)
+	_, _, err = s.enroll.Revoke(t.Context(), defaultTenant, "vm1", "test", "test")
+	must(t, err)
 	must(t, s.close())
 	if _, err := rotateRoot(t.Context(), base); err != nil { // so that every file is there
 		t.Fatal(err)
@@ -94,6 +96,7 @@ func TestCheckNamesIt(t *testing.T) {
 			sqlite(dir, `UPDATE vm SET state = 'revoked', ek_serial = (SELECT MIN(serial) FROM certificate WHERE state = 'issued') WHERE name = 'vm0'`,
 				`UPDATE certificate SET tenant = 'default' WHERE serial = (SELECT ek_serial FROM vm WHERE name = 'vm0')`)
 		}},
+		{"a VM that was revoked and is not", "REVOCATION_UNDONE", "vm1", "the log says", func(dir string) { sqlite(dir, `UPDATE vm SET state = 'admitted' WHERE name = 'vm1'`) }},
 		{"the sealed root key is another service's", "ROOT_KEY_CLOSED", fileSealed, "no tier opens", func(dir string) {
 			file(dir, fileSealed, func(b []byte) []byte { return []byte(strings.Replace(string(b), `"service": "`, `"service": "0`, 1)) })
 		}},
