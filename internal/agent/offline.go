@@ -1,11 +1,13 @@
 package agent
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/vouchsafe/vouchsafe/internal/admission"
@@ -195,7 +197,7 @@ func (a *Agent) keepOffline(adm *Admission, disk string, server secret.Bytes, sr
 	}
 	t := ticket{Disk: disk, VolumeKey: adm.VolumeKey, Unlock: adm.Unlock,
 		Resets: now.ClockInfo.ResetCount + adm.Offline.Boots, Clock: now.ClockInfo.Clock + uint64(adm.Offline.Seconds)*1000}
-	if next := adm.Unlock.Next; next != nil {
+	if next := adm.Unlock.Next; next != nil { // the local share was sealed anew under it
 		t.Unlock = *next
 	}
 	u, err := newUnlocking(&t.Unlock)
@@ -219,6 +221,26 @@ func (a *Agent) keepOffline(adm *Admission, disk string, server secret.Bytes, sr
 		return fmt.Errorf("trying it: %w", err)
 	}
 	return a.writeTicket(&t)
+}
+
+// parseTicket reads what anybody with the owner's authorization may have written.
+func parseTicket(data []byte) (*ticket, error) {
+	if len(data) > maxTicket {
+		return nil, fmt.Errorf("reading a ticket: %d bytes, more than %d", len(data), maxTicket)
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	t := new(ticket)
+	if err := d.Decode(t); err != nil {
+		return nil, fmt.Errorf("reading a ticket: %w", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, errors.New("reading a ticket: something follows it")
+	}
+	if t.Disk == "" || len(t.VolumeKey) != sha256.Size || t.Unlock.Next != nil {
+		return nil, errors.New("reading a ticket: it names no disk, or no volume key")
+	}
+	return t, nil
 }
 
 type kept struct {
@@ -246,9 +268,9 @@ func (a *Agent) tickets() ([]kept, error) {
 			if err != nil {
 				return nil, err
 			}
-			if json.Unmarshal(data, &k.ticket) != nil {
-				k.ticket = ticket{} // written halfway, or not ours: it opens nothing
-			}
+			if t, err := parseTicket(data); err == nil {
+				k.ticket = *t
+			} // else it was written halfway, or is not ours: it opens nothing
 		}
 		out = append(out, k)
 	}
