@@ -50,7 +50,7 @@ type program struct {
 
 	disk, device, name, scratch string
 	evidence                    string
-	format, force               bool
+	format, force, offline      bool
 
 	given agent.Given
 	tpm   *client.Client
@@ -86,6 +86,7 @@ func run(ctx context.Context, args []string, out, errw io.Writer) int {
 	fs.StringVar(&p.name, "name", "", "unlock: name under /dev/mapper (default: that of the disk)")
 	fs.StringVar(&p.scratch, "scratch", "/run", "unlock: directory in memory")
 	fs.BoolVar(&p.format, "format", false, "unlock: format the device when the service has no volume key of it on record; this destroys what is on it")
+	fs.BoolVar(&p.offline, "offline", false, "unlock: when nobody answers, open the disk without the service, if an operator allowed that")
 	fs.BoolVar(&p.force, "now", false, "renew: even when it is not due")
 	commands := map[string]func(context.Context) error{"attest": p.attest, "enroll": p.enroll, "renew": p.renew, "unlock": p.unlock, "lock": p.lock, "status": p.status}
 	if len(args) == 0 {
@@ -309,6 +310,9 @@ func (p *program) unlock(ctx context.Context) error {
 		return err
 	}
 	adm, err := p.prove(ctx, a, p.disk)
+	if p.offline && agent.Unreachable(err) {
+		return p.unlockOffline(ctx, a, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -330,6 +334,24 @@ func (p *program) lock(context.Context) error {
 	}
 	p.tell("no disk opens any more until the next boot", "下次启动之前不再打开任何磁盘")
 	return nil
+}
+
+// unlockOffline opens the disk with what the TPM keeps for that.
+func (p *program) unlockOffline(ctx context.Context, a *agent.Agent, why error) error {
+	fmt.Fprintf(p.err, p.say("vouchsafe-agent: nobody answers (%v); opening the disk without the service\n", "vouchsafe-agent：无人应答（%v）；不经服务打开磁盘\n"), why)
+	k, err := a.OfflineDiskKey(p.disk)
+	if err != nil {
+		return err
+	}
+	defer k.Key.Erase()
+	fmt.Fprintf(p.err, p.say("vouchsafe-agent: %d more boots and %v of running time without the service\n", "vouchsafe-agent：不经服务还可启动 %d 次、运行 %v\n"), k.Boots, k.For.Round(time.Second))
+	volume := agent.LUKS{Device: p.device, Scratch: p.scratch}
+	err = volume.Open(ctx, k.Key, k.VolumeKey, p.name)
+	if err == nil {
+		fmt.Fprintf(p.err, p.say("%s is open as /dev/mapper/%s\n", "%s 已打开为 /dev/mapper/%s\n"), p.device, p.name)
+	}
+	// Whatever comes of it: the key was had in this boot.
+	return errors.Join(err, a.Lock())
 }
 
 // open opens the disk, and formats it before if that was asked for.

@@ -102,11 +102,15 @@ func TestAgent(t *testing.T) {
 	expect("renew by identity", 0, "has an identity until", "renew", "--now")
 	expect("which device", 1, "which device?", "unlock")
 	expect("nobody there", 1, "gave up after 1s", "attest", "--wait", "1s", "--url", "https://127.0.0.1:1")
+	expect("offline, which nobody allowed", 1, "OFFLINE_NOT_ALLOWED", "unlock", "--offline", "--device", filepath.Join(dir, "none"), "--wait", "1s", "--url", "https://127.0.0.1:1")
 	expect("no log", 1, "reading the event log", "attest", "--event-log", filepath.Join(dir, "none"))
 	if err := d.operator.call(t.Context(), "POST", "/v1/vms/"+demoVM+"/revoke", api.RevokeVM{Reason: "test"}, nil); err != nil {
 		t.Fatal(err)
 	}
 	expect("revoked", 1, "VM_REVOKED", "attest")
+	if out, words, _ := agent("unlock", "--offline", "--device", filepath.Join(dir, "none")); !strings.Contains(words, "VM_REVOKED") || strings.Contains(words, "OFFLINE") {
+		t.Errorf("a no of the service is not taken for one: %s%s", out, words)
+	}
 }
 
 func agentKeyPEM(t *testing.T, key any) []byte {

@@ -58,6 +58,9 @@ func newBackupCommand(a *app) *cobra.Command {
 var backupFiles = []string{fileRootKey, fileSealed, fileRootCA, fileBackupMAC,
 	dirOperator + "/" + credentialKey, dirOperator + "/" + credentialCert, dirOperator + "/" + credentialCA, fileService}
 
+// maybeFiles are there since, or only while, the root key is replaced.
+var maybeFiles = []string{fileAuditKey, fileRootKeyNext, fileSealedNext}
+
 // backupService writes a backup while the service may be running. The audit log
 // is read after the store was copied: it says at least as much as the store knows.
 func backupService(ctx context.Context, dir, out string) (size int64, err error) {
@@ -70,7 +73,12 @@ func backupService(ctx context.Context, dir, out string) (size int64, err error)
 	if err != nil {
 		return 0, err
 	}
-	rootKey, err := openRootKey(ctx, dir)
+	unlock, err := lockRoot(dir, true)
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	roots, err := openRootKeys(ctx, dir)
 	if err != nil {
 		return 0, err
 	}
@@ -78,7 +86,7 @@ func backupService(ctx context.Context, dir, out string) (size int64, err error)
 	if err != nil {
 		return 0, err
 	}
-	mac, err := keyring.NewRing(rootKey).Unwrap("", keyring.ID{}, backupMACLabel, wrapped)
+	mac, err := roots.ring().Unwrap("", keyring.ID{}, backupMACLabel, wrapped)
 	if err != nil {
 		return 0, fmt.Errorf("opening %s: %w", fileBackupMAC, err)
 	}
@@ -96,6 +104,11 @@ func backupService(ctx context.Context, dir, out string) (size int64, err error)
 		return 0, err
 	}
 	names := slices.Clone(backupFiles)
+	for _, name := range maybeFiles {
+		if exists(filepath.Join(dir, name)) {
+			names = append(names, name)
+		}
+	}
 	entries, err := os.ReadDir(filepath.Join(dir, dirAudit))
 	if err != nil {
 		return 0, err

@@ -18,6 +18,7 @@ import (
 	"github.com/vouchsafe/vouchsafe/internal/enroll"
 	"github.com/vouchsafe/vouchsafe/internal/keyring"
 	"github.com/vouchsafe/vouchsafe/internal/store"
+	"github.com/vouchsafe/vouchsafe/internal/verifier"
 )
 
 // checkFindings are the faults of a state directory that check names itself;
@@ -35,12 +36,18 @@ var checkFindings = finding.Catalog{
 	{Code: "ROOT_KEY_CLOSED", Severity: finding.Error,
 		Meaning: finding.Text{EN: "The root key does not open: without it no key of the service does.", ZH: "根密钥无法打开：没有它，服务的任何密钥都无法打开。"},
 		Remedy:  finding.Text{EN: "vouchsafe restore FILE --recovery KEYFILE --state NEWDIR", ZH: "vouchsafe restore FILE --recovery KEYFILE --state NEWDIR"}},
+	{Code: "ROTATION_UNFINISHED", Severity: finding.Warning,
+		Meaning: finding.Text{EN: "A rotation of the root key was cut off. Nothing is lost: both root keys open until it is finished.", ZH: "根密钥轮换被中断。没有丢失任何内容：完成之前新旧根密钥都能打开。"},
+		Remedy:  finding.Text{EN: "Start the server, which finishes it, or: vouchsafe key rotate root", ZH: "启动服务器即可完成，或：vouchsafe key rotate root"}},
 	{Code: "STORE_DAMAGED", Severity: finding.Error,
 		Meaning: finding.Text{EN: "The store does not agree with itself.", ZH: "数据库自相矛盾。"},
 		Remedy:  finding.Text{EN: "Keep a copy of it, then: vouchsafe restore FILE --recovery KEYFILE --state NEWDIR", ZH: "请保留副本，然后：vouchsafe restore FILE --recovery KEYFILE --state NEWDIR"}},
 	{Code: "KEY_DAMAGED", Severity: finding.Error,
 		Meaning: finding.Text{EN: "A key on record does not open under the root key: it was changed, moved from another place, or belongs to another service.", ZH: "记录中的密钥无法用根密钥打开：被改动、从别处移来，或属于其他服务。"},
 		Remedy:  finding.Text{EN: "vouchsafe restore FILE --recovery KEYFILE --state NEWDIR", ZH: "vouchsafe restore FILE --recovery KEYFILE --state NEWDIR"}},
+	{Code: "APPROVAL_CHANGED", Severity: finding.Error,
+		Meaning: finding.Text{EN: "An approved boot on record is not signed by its tenant's policy key: somebody wrote it past the service. The service believes none of that VM's approvals until it is gone.", ZH: "记录中的某个已批准启动并非由租户策略密钥签名：有人绕过服务写入。在其消失之前，服务不采信该虚拟机的任何批准。"},
+		Remedy:  finding.Text{EN: "Find out who can write to the store; then vouchsafe policy withdraw {0} VERSION, or restore", ZH: "查明谁能写数据库；然后 vouchsafe policy withdraw {0} VERSION，或恢复备份"}},
 	{Code: "AUTHORITY_BROKEN", Severity: finding.Error,
 		Meaning: finding.Text{EN: "A certificate authority of the service does not chain to its root, or its key is not its own.", ZH: "服务的某个证书颁发机构与根不符，或密钥不属于它。"},
 		Remedy:  finding.Text{EN: "vouchsafe restore FILE --recovery KEYFILE --state NEWDIR", ZH: "vouchsafe restore FILE --recovery KEYFILE --state NEWDIR"}},
@@ -53,6 +60,9 @@ var checkFindings = finding.Catalog{
 	{Code: "REVOCATION_UNFINISHED", Severity: finding.Error,
 		Meaning: finding.Text{EN: "A revoked VM still has a certificate that is good: the service stopped in the middle of revoking.", ZH: "已吊销的虚拟机仍持有有效证书：服务在吊销过程中停止。"},
 		Remedy:  finding.Text{EN: "vouchsafe vm revoke {0} --reason 'finish what was begun'", ZH: "vouchsafe vm revoke {0} --reason '完成未尽的吊销'"}},
+	{Code: "REVOCATION_UNDONE", Severity: finding.Error,
+		Meaning: finding.Text{EN: "The audit log says that this VM was revoked, and the store says that it was not: somebody wrote to the store past the service.", ZH: "审计日志记载该虚拟机已吊销，数据库却并非如此：有人绕过服务改写了数据库。"},
+		Remedy:  finding.Text{EN: "vouchsafe vm revoke {0} --reason 'it was revoked before'; then find out who can write to the store", ZH: "vouchsafe vm revoke {0} --reason '此前已吊销'；然后查明谁能写数据库"}},
 	{Code: "CLOCK_BEHIND", Severity: finding.Warning,
 		Meaning: finding.Text{EN: "The clock is before the newest record: it was set back, or was ahead when that was written.", ZH: "时钟早于最新记录：时钟被调回，或写入时时钟超前。"},
 		Remedy:  finding.Text{EN: "Set the clock right: timedatectl", ZH: "请校准时钟：timedatectl"}},
@@ -91,7 +101,7 @@ func newCheckCommand(a *app) *cobra.Command {
 			}
 			a.printFindings(fs)
 			if len(fs) == 0 {
-				fmt.Fprintln(a.err, a.say("root key, store, keys, authorities, VMs and audit log: all hold", "根密钥、数据库、密钥、证书颁发机构、虚拟机和审计日志：全部正常"))
+				fmt.Fprintln(a.err, a.say("root key, store, keys, authorities, approvals, VMs and audit log: all hold", "根密钥、数据库、密钥、证书颁发机构、批准、虚拟机和审计日志：全部正常"))
 			}
 			return worst(fs)
 		},
@@ -106,6 +116,8 @@ type examiner struct {
 	dir   string
 	fs    []finding.Finding
 	known [][2]string // tenant and name of every VM in the store
+	// revoked are those of them that the store calls revoked.
+	revoked map[[2]string]bool
 }
 
 func (e *examiner) add(code, subject, evidence string, args ...string) {
@@ -115,7 +127,7 @@ func (e *examiner) add(code, subject, evidence string, args ...string) {
 // examine looks at everything in a state directory, as far as each part can be
 // reached, also while the service runs.
 func examine(ctx context.Context, dir string, outside []audit.Outside) ([]finding.Finding, error) {
-	e := &examiner{dir: dir}
+	e := &examiner{dir: dir, revoked: map[[2]string]bool{}}
 	file, err := readService(dir)
 	if err != nil {
 		return nil, err
@@ -129,12 +141,21 @@ func examine(ctx context.Context, dir string, outside []audit.Outside) ([]findin
 
 // inside opens what the root key opens.
 func (e *examiner) inside(ctx context.Context, file serviceFile) {
-	rootKey, err := openRootKey(ctx, e.dir)
+	unlock, err := lockRoot(e.dir, true)
+	if err != nil {
+		e.add("ROOT_KEY_CLOSED", filepath.Join(e.dir, fileRootLock), err.Error())
+		return
+	}
+	defer unlock()
+	if unfinishedRoot(e.dir) {
+		e.add("ROTATION_UNFINISHED", "root", "a rotation of the root key was cut off")
+	}
+	roots, err := openRootKeys(ctx, e.dir)
 	if err != nil {
 		e.add("ROOT_KEY_CLOSED", filepath.Join(e.dir, fileSealed), err.Error())
 		return // nothing else opens
 	}
-	ring := keyring.NewRing(rootKey)
+	ring := roots.ring()
 	st, err := store.Open(ctx, filepath.Join(e.dir, fileStore), time.Now)
 	if err != nil {
 		e.add("STORE_DAMAGED", filepath.Join(e.dir, fileStore), err.Error())
@@ -150,6 +171,7 @@ func (e *examiner) inside(ctx context.Context, file serviceFile) {
 	}
 	e.keys(ctx, st, ring)
 	e.authorities(ctx, file, st, ring)
+	e.policies(ctx, st, ring)
 	e.vms(ctx, st, ring)
 }
 
@@ -181,10 +203,13 @@ func exists(path string) bool {
 
 // auditLog verifies the log, and that it saw every VM of the store being born.
 func (e *examiner) auditLog(file serviceFile, outside []audit.Outside) {
-	born := map[[2]string]bool{}
+	born, revoked := map[[2]string]bool{}, map[[2]string]bool{}
 	r, err := audit.Verify(filepath.Join(e.dir, dirAudit), file.AuditKey, outside, func(r audit.Record) {
 		if r.Action == "vm.born" && r.Phase == audit.Intent {
 			born[[2]string{r.Tenant, r.Object}] = true
+		}
+		if r.Action == "vm.revoked" && r.Phase == audit.Done {
+			revoked[[2]string{r.Tenant, r.Object}] = true
 		}
 	})
 	if err != nil {
@@ -199,6 +224,9 @@ func (e *examiner) auditLog(file serviceFile, outside []audit.Outside) {
 	for _, vm := range e.known {
 		if !born[vm] {
 			e.add("STORE_AHEAD_OF_AUDIT", vm[1], "tenant "+vm[0]+": no record of its birth")
+		}
+		if revoked[vm] && !e.revoked[vm] {
+			e.add("REVOCATION_UNDONE", vm[1], "tenant "+vm[0]+": the log says that it was revoked", vm[1])
 		}
 	}
 	if now := time.Now(); now.Add(time.Minute).Before(r.To) {
@@ -217,12 +245,17 @@ func (e *examiner) keys(ctx context.Context, st *store.Store, ring *keyring.Ring
 			e.add("KEY_DAMAGED", k.Name, err.Error())
 		}
 	}
-	wrapped, err := os.ReadFile(filepath.Join(e.dir, fileBackupMAC))
-	if err == nil {
-		_, err = ring.Unwrap("", keyring.ID{}, backupMACLabel, wrapped)
-	}
-	if err != nil {
-		e.add("KEY_DAMAGED", fileBackupMAC, err.Error())
+	for name, label := range wrappedFiles {
+		wrapped, err := os.ReadFile(filepath.Join(e.dir, name))
+		if errors.Is(err, os.ErrNotExist) && name == fileAuditKey {
+			continue // the root key was never replaced
+		}
+		if err == nil {
+			_, err = ring.Unwrap("", keyring.ID{}, label, wrapped)
+		}
+		if err != nil {
+			e.add("KEY_DAMAGED", name, err.Error())
+		}
 	}
 }
 
@@ -254,10 +287,31 @@ func (e *examiner) authorities(ctx context.Context, file serviceFile, st *store.
 	}
 }
 
+// policies: every approved boot is signed by its tenant's policy key.
+func (e *examiner) policies(ctx context.Context, st *store.Store, ring *keyring.Ring) {
+	keys, err := st.Keys(ctx)
+	if err != nil {
+		return // said above
+	}
+	for _, k := range keys {
+		if k.Name != verifier.PolicyKeyName {
+			continue
+		}
+		bad, err := verifier.CheckReferences(ctx, st, ring, k)
+		if err != nil {
+			e.add("STORE_DAMAGED", "approved boots", err.Error())
+		}
+		for _, b := range bad {
+			e.add("APPROVAL_CHANGED", b.Subject, fmt.Sprintf("version %d: %v", b.Version, b.Why), b.Subject)
+		}
+	}
+}
+
 // vms: every secret of every VM opens.
 func (e *examiner) vms(ctx context.Context, st *store.Store, ring *keyring.Ring) {
 	err := st.AllVMs(ctx, func(v enroll.VM) error {
-		e.known = append(e.known, [2]string{v.Tenant, v.Name})
+		id := [2]string{v.Tenant, v.Name}
+		e.known, e.revoked[id] = append(e.known, id), v.State == enroll.StateRevoked
 		disks, err := st.Disks(ctx, v.Tenant, v.Name)
 		if err != nil {
 			return err

@@ -45,6 +45,11 @@ func (d *demo) boot(commandLine string, unlogged ...int) error {
 	if err := d.powerOn(); err != nil {
 		return err
 	}
+	return d.measure(commandLine, unlogged...)
+}
+
+// measure plays the firmware of a vTPM that was switched on.
+func (d *demo) measure(commandLine string, unlogged ...int) error {
 	log, banks, err := playBoot(d.tpm, commandLine)
 	if err != nil {
 		return err

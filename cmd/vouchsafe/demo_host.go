@@ -37,6 +37,11 @@ func (d *demo) serve() error {
 	if _, _, err := createService(d.ctx, dir, initOptions{trustDomain: "demo.vouchsafe.internal", operator: "demo"}); err != nil {
 		return err
 	}
+	return d.startService(dir)
+}
+
+// startService runs the service in dir, and finds it.
+func (d *demo) startService(dir string) error {
 	ctx, cancel := context.WithCancel(d.ctx)
 	served := make(chan error, 1)
 	quiet := &app{in: d.app.in, out: io.Discard, err: io.Discard, langFlag: d.app.langFlag}
@@ -144,7 +149,12 @@ func (d *demo) powerOn() error {
 	if err := d.take(secret.Bytes{}, l); err != nil {
 		return err
 	}
-	instance, err := d.openVTPM(secret.New(append([]byte(nil), l.SealKey...)))
+	return d.run()
+}
+
+// run switches the vTPM on under the lease that the host has, and serves it.
+func (d *demo) run() error {
+	instance, err := d.openVTPM(secret.New(append([]byte(nil), d.lease.SealKey...)))
 	if err != nil {
 		return err
 	}

@@ -54,7 +54,7 @@ func (d *demo) evidence() error {
 		"ca.pem": []byte(api.PEM(d.root)), "vm.pem": []byte(api.PEM(d.adm.Chain[0])), "vm-chain.pem": []byte(api.PEM(d.adm.Chain[1:]...)),
 		"ak.pem":    pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: akDER}),
 		"quote.msg": message, "quote.sig": quote[2+len(message):], "quote.nonce": fmt.Appendf(nil, "%x\n", d.adm.Signed),
-		"pcrs.bin": pcrFile(values), "eventlog.bin": d.log, "residence.json": []byte(d.lease.Residence), "result.json": d.adm.Result,
+		"pcrs.bin": pcrFile(values), "eventlog.bin": d.log, "residence.json": []byte(d.lease.Residence), "result.json": d.adm.Result, "result.jwt": []byte(d.adm.Token + "\n"),
 		"checkpoint": []byte(audit.Checkpoint), "disk.key": d.key.Reveal(), "README.txt": []byte(evidenceReadme),
 	} {
 		if err := write(name, data); err != nil {
@@ -117,9 +117,10 @@ const evidenceReadme = `What the demo left, and what other people's tools make o
   cryptsetup luksDump disk.luks
   cryptsetup open --test-passphrase --key-file disk.key disk.luks
   vouchsafe audit verify --state . --checkpoint checkpoint
+  vouchsafe attest verify result.jwt --ca ca.pem
 
 quote.nonce is the qualifying data: the hash over the service's nonce, the VM, its keys and the TLS
-connection. residence.json says where the vTPM lived. disk.key is here because this is a demonstration:
+connection. result.jwt is the appraisal, signed (an EAT: any JOSE library verifies it). residence.json says where the vTPM lived. disk.key is here because this is a demonstration:
 a real agent never writes it down. disk.luks is there when cryptsetup was installed.
 
 With --guest, quote, log and certificate are those of the guest's first boot, initrd is what it booted,

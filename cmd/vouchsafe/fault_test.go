@@ -30,10 +30,15 @@ import (
 // newState makes a service in a directory, with its recovery key elsewhere.
 func newState(t *testing.T, dir string) {
 	t.Helper()
-	if _, _, err := createService(t.Context(), dir, initOptions{trustDomain: "vouchsafe.test", operator: "alice", recovery: filepath.Join(t.TempDir(), "recovery.key")}); err != nil {
+	recovery := filepath.Join(t.TempDir(), "recovery.key")
+	if _, _, err := createService(t.Context(), dir, initOptions{trustDomain: "vouchsafe.test", operator: "alice", recovery: recovery}); err != nil {
 		t.Fatal(err)
 	}
+	recoveryOf[dir] = recovery
 }
+
+// recoveryOf is where newState put the recovery key of each state directory.
+var recoveryOf = map[string]string{}
 
 // operatorOf calls the service of a state directory.
 func operatorOf(t *testing.T, dir, url string) *apiClient {

@@ -177,9 +177,6 @@ func createService(ctx context.Context, dir string, o initOptions) (serviceFile,
 	return file, o.recovery, nil
 }
 
-// backupMACLabel: see docs/formats/keyring.md.
-const backupMACLabel = "backup mac"
-
 func createAuthorities(ctx context.Context, dir string, file serviceFile, st *store.Store, ring *keyring.Ring, recovery secret.Bytes, now time.Time) (*x509.Certificate, error) {
 	rootKey, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	if err != nil {

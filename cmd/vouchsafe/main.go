@@ -49,6 +49,7 @@ func newRoot(a *app) *cobra.Command {
 		newVMCommand(a),
 		newPolicyCommand(a),
 		newAttestCommand(a),
+		newKeyCommand(a),
 		newCACommand(a),
 		newAuditCommand(a),
 		newCheckCommand(a),

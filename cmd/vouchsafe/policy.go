@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"github.com/vouchsafe/vouchsafe/finding"
 	"github.com/vouchsafe/vouchsafe/internal/api"
 	"github.com/vouchsafe/vouchsafe/internal/attest"
+	"github.com/vouchsafe/vouchsafe/internal/enroll"
 )
 
 // subjectFlags say whose policy or evidence it is: a VM's, or with --host a host's.
@@ -35,8 +37,8 @@ func (f *subjectFlags) path(name string) string {
 }
 
 func newPolicyCommand(a *app) *cobra.Command {
-	cmd := &cobra.Command{Use: "policy", Short: "Approved boots of VMs and hosts, modules of VMs: enroll, propose, show, withdraw, modules", Args: cobra.NoArgs}
-	cmd.AddCommand(newPolicyEnrollCommand(a), newPolicyProposeCommand(a), newPolicyShowCommand(a), newPolicyWithdrawCommand(a), newPolicyModulesCommand(a))
+	cmd := &cobra.Command{Use: "policy", Short: "Approved boots of VMs and hosts: enroll, propose, show, withdraw; modules of VMs; disks offline", Args: cobra.NoArgs}
+	cmd.AddCommand(newPolicyEnrollCommand(a), newPolicyProposeCommand(a), newPolicyShowCommand(a), newPolicyWithdrawCommand(a), newPolicyModulesCommand(a), newPolicyOfflineCommand(a))
 	return cmd
 }
 
@@ -220,7 +222,7 @@ func (a *app) showPolicy(p api.Policy) error {
 func (a *app) inLanguage(fs []finding.Finding) []finding.Finding {
 	var out []finding.Finding
 	for _, f := range fs {
-		for _, catalog := range []finding.Catalog{attest.Findings, eventlog.Findings} {
+		for _, catalog := range []finding.Catalog{attest.Findings, eventlog.Findings, enroll.Findings} {
 			i := slices.IndexFunc(catalog, func(e finding.Entry) bool { return e.Code == f.Code })
 			if i >= 0 && !strings.Contains(catalog[i].Meaning.EN+catalog[i].Remedy.EN, "{0}") {
 				f = catalog.New(f.Code, f.Subject, f.Evidence)
@@ -233,13 +235,14 @@ func (a *app) inLanguage(fs []finding.Finding) []finding.Finding {
 }
 
 func newAttestCommand(a *app) *cobra.Command {
-	cmd := &cobra.Command{Use: "attest", Short: "Appraisals of VMs: show", Args: cobra.NoArgs}
-	cmd.AddCommand(newAttestShowCommand(a))
+	cmd := &cobra.Command{Use: "attest", Short: "Appraisals of VMs: show, verify", Args: cobra.NoArgs}
+	cmd.AddCommand(newAttestShowCommand(a), newAttestVerifyCommand(a))
 	return cmd
 }
 
 func newAttestShowCommand(a *app) *cobra.Command {
 	var f subjectFlags
+	var jwt bool
 	cmd := &cobra.Command{
 		Use:   "show NAME",
 		Short: "Show how a VM's evidence was last appraised, and why",
@@ -255,12 +258,21 @@ affirming, 3 when there were warnings or it was refused.`,
 			if err := c.call(cmd.Context(), "GET", f.path(args[0])+"/attestation", nil, &at); err != nil {
 				return withHint(err, "%s", a.say("in the guest: vouchsafe-agent attest", "在虚拟机内：vouchsafe-agent attest"))
 			}
-			if a.json {
+			switch {
+			case jwt && at.Token == "":
+				return withHint(errors.New("this result was not signed: an older service made it"), "vouchsafe-agent attest")
+			case jwt:
+				if _, err := fmt.Fprintln(a.out, at.Token); err != nil {
+					return err
+				}
+			case a.json:
 				if err := a.printJSON(at); err != nil {
 					return err
 				}
-			} else if err := a.showAttestation(at); err != nil {
-				return err
+			default:
+				if err := a.showAttestation(at); err != nil {
+					return err
+				}
 			}
 			if at.Status != string(attest.Affirming) {
 				return errFindings
@@ -269,6 +281,7 @@ affirming, 3 when there were warnings or it was refused.`,
 		},
 	}
 	f.add(cmd)
+	cmd.Flags().BoolVar(&jwt, "jwt", false, "print the signed result: an EAT that others verify without this service")
 	return cmd
 }
 

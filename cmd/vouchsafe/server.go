@@ -36,6 +36,7 @@ type serverOptions struct {
 func (o *serverOptions) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&o.listen, "listen", "127.0.0.1:8443", "address to listen on; port 0 takes any")
 	cmd.Flags().StringSliceVar(&o.names, "name", nil, "further host names or addresses by which clients reach this server")
+	cmd.Flags().StringVar(&o.ownTPM, "own-tpm", "", "this machine's own TPM, by which the service notices that it runs inside a VM that it admits: a device, unix:PATH, tcp:HOST:PORT or none (default /dev/tpmrm0, where there is one)")
 	cmd.Flags().StringVar(&o.pushCheckpoint, "push-checkpoint", "", "file that gets audit checkpoints, best on another machine's disk")
 }
 
@@ -120,6 +121,9 @@ func serve(ctx context.Context, a *app, dir string, o serverOptions) (err error)
 	l, err := net.Listen("tcp", o.listen)
 	if err != nil {
 		return withHint(fmt.Errorf("listening: %w", err), "choose another port: --listen 127.0.0.1:0")
+	}
+	if s.enroll.IsOwn == nil && o.ownTPM == "" && exists(defaultOwnTPM) {
+		fmt.Fprintf(a.err, a.say("note: %s is not the service's to open, so it would not notice that it runs inside a VM that it admits\n", "注意：服务无权打开 %s，因此无法察觉自身运行在它所准入的虚拟机内\n"), defaultOwnTPM)
 	}
 	cert := s.tlsCertificate(l.Addr(), o.names)
 	if _, err := cert.get(ctx); err != nil { // a server that cannot say who it is does not start

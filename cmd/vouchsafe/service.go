@@ -24,8 +24,6 @@ import (
 	"github.com/vouchsafe/vouchsafe/internal/enroll"
 	"github.com/vouchsafe/vouchsafe/internal/keyring"
 	"github.com/vouchsafe/vouchsafe/internal/modkeys"
-	"github.com/vouchsafe/vouchsafe/internal/seal"
-	"github.com/vouchsafe/vouchsafe/internal/secret"
 	"github.com/vouchsafe/vouchsafe/internal/store"
 	"github.com/vouchsafe/vouchsafe/internal/verifier"
 	"github.com/vouchsafe/vouchsafe/internal/vtpm"
@@ -35,6 +33,7 @@ import (
 type service struct {
 	dir    string
 	file   serviceFile
+	unlock func() error // of the root key
 	root   *x509.Certificate
 	ring   *keyring.Ring
 	store  *store.Store
@@ -52,6 +51,7 @@ type service struct {
 type serviceOptions struct {
 	localHost      string // the host this control plane runs on, if it carries vTPMs itself
 	acceptLocal    bool   // it may have keys although it proved nothing
+	ownTPM         string // this machine's TPM; empty: where Linux has it, none: do not look
 	pushCheckpoint string // a file that gets audit checkpoints, best on another machine
 }
 
@@ -70,18 +70,21 @@ func openService(ctx context.Context, dir string, o serviceOptions) (*service, e
 }
 
 func (s *service) open(ctx context.Context, o serviceOptions) error {
-	rootKey, err := openRootKey(ctx, s.dir)
+	if err := s.openRoot(ctx); err != nil {
+		return err
+	}
+	roots, err := openRootKeys(ctx, s.dir)
 	if err != nil {
 		return err
 	}
-	s.ring = keyring.NewRing(rootKey)
+	s.ring = roots.ring()
 	if s.root, err = parseCertificate([]byte(s.file.RootCA)); err != nil {
 		return fmt.Errorf("reading the root certificate: %w", err)
 	}
 	if s.store, err = store.Open(ctx, filepath.Join(s.dir, fileStore), s.now); err != nil {
 		return err
 	}
-	signer, err := audit.NewSigner(rootKey, auditOrigin(s.file))
+	signer, err := openAuditSigner(s.dir, s.file, roots)
 	if err != nil {
 		return err
 	}
@@ -93,13 +96,46 @@ func (s *service) open(ctx context.Context, o serviceOptions) error {
 	}
 	s.residence = &renewed{office: s.office, profile: ca.ResidenceProfile, now: s.now,
 		name: ca.Name{TrustDomain: s.file.TrustDomain, Tenant: "service", Kind: ca.KindService, Name: "residence"}}
-	s.verifier = verifier.New(verifier.Config{Records: s.store, Keys: &verifier.PolicyKeys{Store: s.store, Ring: s.ring, Now: s.now}, Now: s.now, Build: version})
+	results := &renewed{office: s.office, profile: ca.ResidenceProfile, now: s.now,
+		name: ca.Name{TrustDomain: s.file.TrustDomain, Tenant: "service", Kind: ca.KindService, Name: verifier.SignerName}}
+	s.verifier = verifier.New(verifier.Config{Records: s.store, Keys: &verifier.PolicyKeys{Store: s.store, Ring: s.ring, Now: s.now}, Now: s.now, Build: version,
+		Issuer: s.file.TrustDomain, Results: results.signer})
+	own, err := openOwnTPM(o.ownTPM)
+	if err != nil {
+		return err
+	}
+	var isOwn func([]byte) (bool, error)
+	if own != nil {
+		isOwn = own.Has
+		if err := s.refuseOwnVM(ctx, own); err != nil {
+			return err
+		}
+	}
 	s.enroll = enroll.New(enroll.Config{
-		TrustDomain: s.file.TrustDomain, Records: s.store, Disks: s.store, Hosts: s.store, Repeats: s.store, Orders: s.store,
+		IsOwn:       isOwn,
+		TrustDomain: s.file.TrustDomain, Records: s.store, Disks: s.store, Hosts: s.store, Repeats: s.store, Orders: s.store, Leaves: s.store,
 		Issuer: s.office, Log: s.audit, Ring: s.ring, LocalHost: o.localHost,
 		Residence: s.residence.signer, Endorser: endorser{s.office}, Appraiser: s.verifier, HostAppraiser: s.verifier,
 	})
 	return nil
+}
+
+// openRoot finishes a rotation of the root key that was cut off, and keeps the
+// next one away.
+func (s *service) openRoot(ctx context.Context) error {
+	if unfinishedRoot(s.dir) {
+		unlock, err := lockRoot(s.dir, false)
+		if err != nil {
+			return err
+		}
+		_, err = finishRoot(ctx, s.dir)
+		if err = errors.Join(err, unlock()); err != nil {
+			return fmt.Errorf("finishing the rotation of the root key: %w", err)
+		}
+	}
+	var err error
+	s.unlock, err = lockRoot(s.dir, true)
+	return err
 }
 
 // endorser issues the endorsement certificates of vTPMs that our engine runs.
@@ -127,47 +163,21 @@ func (s *service) close() error {
 	if s.audit != nil { // after the store: what that did is on record
 		errs = append(errs, s.audit.Close())
 	}
+	if s.unlock != nil {
+		errs = append(errs, s.unlock())
+	}
 	return errors.Join(errs...)
 }
 
-// openRootKey opens the root key with the tiers that this machine has.
-func openRootKey(ctx context.Context, dir string) (secret.Bytes, error) {
-	data, err := os.ReadFile(filepath.Join(dir, fileSealed))
-	if err != nil {
-		return secret.Bytes{}, err
-	}
-	sealed, err := seal.Parse(data)
-	if err != nil {
-		return secret.Bytes{}, err
-	}
-	key, err := seal.ReadKeyFile(filepath.Join(dir, fileRootKey))
-	if errors.Is(err, seal.ErrKeyFileOpen) {
-		return secret.Bytes{}, withHint(err, "chmod 600 %s, and find out who could read it", filepath.Join(dir, fileRootKey))
-	}
-	if err != nil {
-		return secret.Bytes{}, err
-	}
-	tier, err := seal.NewSoftware(key)
-	if err != nil {
-		return secret.Bytes{}, err
-	}
-	root, _, err := sealed.Open(ctx, tier)
-	return root, err
-}
-
-// openOffice opens every authority of the store; the newest of a purpose signs.
+// openOffice opens every authority of the store; the newest of a purpose signs,
+// and what those before it issued is believed until it ends.
 func openOffice(ctx context.Context, root *x509.Certificate, st *store.Store, ring *keyring.Ring, now func() time.Time) (*ca.Office, error) {
 	stored, err := st.Authorities(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var as []*ca.Authority
-	seen := map[ca.Purpose]bool{}
-	for _, a := range stored {
-		if seen[a.Purpose] {
-			continue
-		}
-		seen[a.Purpose] = true
+	for _, a := range stored { // the newest of a purpose first
 		k, err := st.KeyByID(ctx, "", a.Key)
 		if err != nil {
 			return nil, fmt.Errorf("the %s authority's key: %w", a.Purpose, err)
@@ -207,7 +217,14 @@ func pusher(path string) func([]byte) {
 // handler is the API of this service.
 func (s *service) handler() api.Backend {
 	return api.Backend{ServiceID: s.file.ID, TrustDomain: s.file.TrustDomain, Version: version, Enroll: s.enroll, Verifier: s.verifier,
-		Store: s.store, Office: s.office, Audit: s.audit, ModKeys: s.modKeys(), AuditKey: s.file.AuditKey, Now: s.now}
+		Store: s.store, Office: s.office, Audit: s.audit, ModKeys: s.modKeys(), AuditKey: s.file.AuditKey, Now: s.now,
+		RootKey: func() (tiers []string, since time.Time, err error) {
+			sealed, err := readSealed(filepath.Join(s.dir, fileSealed))
+			for _, w := range sealed.Wraps {
+				tiers = append(tiers, w.Tier)
+			}
+			return tiers, sealed.Created, err
+		}}
 }
 
 // modKeys are the keys for kernel modules.

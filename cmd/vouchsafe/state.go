@@ -18,11 +18,17 @@ const (
 	fileSealed    = "root.sealed.json"   // the root key, wrapped by every tier
 	fileRootCA    = "root-ca.key.sealed" // opens with the recovery key only
 	fileBackupMAC = "backup.mac.sealed"
+	fileAuditKey  = "audit.key.sealed" // since the first rotation of the root key
 	fileStore     = "vouchsafe.db"
 	dirAudit      = "audit"
 	dirOperator   = "operator"
 	fileRecovery  = "recovery.key" // to be taken away
 	fileURL       = "operator/url" // where the server listens, while it does
+
+	// While the root key is replaced; see rootkey_rotate.go.
+	fileRootLock    = "root.lock"
+	fileRootKeyNext = "root.key.next"
+	fileSealedNext  = "root.sealed.next.json"
 )
 
 // serviceFile is service.json: who a service is. Nothing in it is secret.

@@ -18,7 +18,7 @@ import (
 
 func newVMCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{Use: "vm", Short: "VMs: create, list, show, revoke", Args: cobra.NoArgs}
-	cmd.AddCommand(newVMCreateCommand(a), newVMListCommand(a), newVMShowCommand(a), newVMRevokeCommand(a), newVMDropOrderCommand(a))
+	cmd.AddCommand(newVMCreateCommand(a), newVMListCommand(a), newVMShowCommand(a), newVMRevokeCommand(a), newVMDropOrderCommand(a), newVMAcceptStateCommand(a))
 	return cmd
 }
 

@@ -48,6 +48,12 @@ type Request struct {
 	Nonce []byte        `json:"nonce" maxLength:"256"`
 	Items []attest.Item `json:"items" maxItems:"16" doc:"evidence; docs/formats/evidence.md"`
 	Disk  string        `json:"disk,omitempty" maxLength:"63" doc:"whose key share is wanted; empty: none"`
+	// LocalPolicies says under which policy digests the VM's local share is
+	// sealed. It is the agent's word: a wrong one shuts its own disk.
+	LocalPolicies [][]byte `json:"local_policies,omitempty" maxItems:"4" doc:"authPolicy of each object that holds the local share"`
+	// Tickets is how many disks the VM could open without the service now, by the
+	// agent's word.
+	Tickets int `json:"tickets,omitempty" minimum:"0" maximum:"16" doc:"disks that could be opened offline now"`
 }
 
 // Admitted is what a VM gets.
@@ -57,7 +63,9 @@ type Admitted struct {
 	Unlock      Unlock          `json:"unlock" doc:"for the TPM, to open what is sealed under PolicyAuthorize"`
 	Share       *Share          `json:"share,omitempty" doc:"the server's share of the disk key"`
 	VolumeKey   []byte          `json:"volume_key_digest,omitempty" doc:"recorded for this disk; empty: it was not formatted yet"`
+	Offline     *Offline        `json:"offline,omitempty" doc:"leave to open disks without the service; absent: forget what there is"`
 	Result      json.RawMessage `json:"result" doc:"the appraisal, in the shape of EAR"`
+	Token       string          `json:"token,omitempty" doc:"the same, signed: an EAT (JWT, ES384)"`
 	Checkpoint  string          `json:"checkpoint" doc:"a signed audit checkpoint over this admission; keep it"`
 }
 
@@ -65,6 +73,16 @@ type Admitted struct {
 type Unlock struct {
 	PolicyKey []byte           `json:"policy_key" doc:"SubjectPublicKeyInfo of the key that approves"`
 	Approval  *attest.Approval `json:"approval"`
+	// Next is there when the policy key was rotated since the local share was
+	// sealed: seal it anew under that one.
+	Next *Unlock `json:"next,omitempty"`
+}
+
+// Offline is leave to open disks without the service for a while; the TPM
+// enforces both.
+type Offline struct {
+	Boots   uint32 `json:"boots" doc:"how many more resets of the TPM"`
+	Seconds int64  `json:"seconds" doc:"how much longer the TPM may run"`
 }
 
 // Share is 32 secret bytes on their way to one TPM in one boot: an object for

@@ -134,6 +134,18 @@ func (a *Agent) attest(ctx context.Context, disk string) (_ *Admission, err erro
 		}
 		req.Items = append(req.Items, attest.Item{Type: attest.IMALog, Data: list})
 	}
+	shares, err := a.localShares()
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range shares {
+		req.LocalPolicies = append(req.LocalPolicies, k.Public.AuthPolicy)
+	}
+	tickets, err := a.tickets()
+	if err != nil {
+		return nil, err
+	}
+	req.Tickets = len(tickets)
 	if a.Seen != nil {
 		a.Seen(req)
 	}
@@ -141,7 +153,16 @@ func (a *Agent) attest(ctx context.Context, disk string) (_ *Admission, err erro
 	// 5. The verdict.
 	out.Request = req
 	if err := conn.Call(ctx, "POST", path+"/admission", req, &out.Admitted); err != nil {
+		var r *attester.Refused
+		if errors.As(err, &r) && r.Code == "VM_REVOKED" {
+			err = errors.Join(err, a.EraseOffline())
+		}
 		return nil, err
+	}
+	if out.Offline == nil {
+		if err := a.EraseOffline(); err != nil {
+			return nil, fmt.Errorf("forgetting how to open disks without the service: %w", err)
+		}
 	}
 	if out.Chain, err = certificates(out.Certificate); err != nil {
 		return nil, err

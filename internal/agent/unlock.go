@@ -24,6 +24,11 @@ import (
 // the TCG's registry of reserved handles leaves to the owner.
 const LocalShareHandle tpm2.Handle = 0x81005653
 
+// localShareHandles are the two places for it: when the policy key was rotated
+// the share is sealed anew into the free one, and only when it was seen to open
+// there is the old one removed. So a cut-off loses nothing.
+var localShareHandles = []tpm2.Handle{LocalShareHandle, LocalShareHandle + 1}
+
 // DiskKey joins the server's share, which only this TPM in this boot can read,
 // and the local one, which the TPM unseals in an approved state alone. The first
 // time it makes the local share. It must come before [Agent.Lock], and once for an admission.
@@ -63,6 +68,12 @@ func (a *Agent) DiskKey(adm *Admission, disk string) (secret.Bytes, error) {
 		return fail(err)
 	}
 	defer local.Erase()
+	if err := a.sealAnew(&adm.Unlock, policy, srk, local); err != nil {
+		return fail(fmt.Errorf("sealing the local share under the tenant's new policy key: %w", err))
+	}
+	if err := a.keepOffline(adm, disk, server, srk); err != nil {
+		return fail(fmt.Errorf("keeping the leave to open it without the service: %w", err))
+	}
 	key, err := derive.DiskKey(server, local, a.Tenant, a.VM, disk)
 	if err != nil {
 		return fail(err)
@@ -167,48 +178,132 @@ func (a *Agent) serverShare(adm *Admission, u *unlocking) (secret.Bytes, error) 
 
 // localShare unseals the VM's own share, or makes it.
 func (a *Agent) localShare(u *unlocking, srk *client.Key) (secret.Bytes, error) {
-	there, err := a.TPM.Handles(tpm2.HandleSpace(0x81))
+	items, err := a.localShares()
 	if err != nil {
 		return secret.Bytes{}, err
 	}
-	if slices.Contains(there, LocalShareHandle) {
-		item, err := a.TPM.Key(LocalShareHandle, nil)
-		if err != nil {
-			return secret.Bytes{}, err
-		}
-		if !bytes.Equal(item.Public.AuthPolicy, u.policy) {
-			return secret.Bytes{}, fmt.Errorf("the object at %v is not sealed under this service's policy key for this VM: somebody else put it there, or the service was made anew", LocalShareHandle)
-		}
-		share, err := a.unseal(item.Entity, srk, func(s *client.Session) error {
-			if err := s.PolicyPCR(u.selection, nil); err != nil {
-				return err
+	for _, item := range items {
+		if bytes.Equal(item.Public.AuthPolicy, u.policy) {
+			share, err := a.unsealLocal(item, u, srk)
+			if err != nil {
+				return share, fmt.Errorf("unsealing the local share: %w", err)
 			}
-			return s.PolicyAuthorize(u.key, u.ref, &u.signature)
-		})
-		if err != nil {
-			return share, fmt.Errorf("unsealing the local share: %w", err)
+			return share, nil
 		}
-		return share, nil
+	}
+	if len(items) > 0 {
+		return secret.Bytes{}, fmt.Errorf("the object at %v is not sealed under this service's policy key for this VM: somebody else put it there, or the service was made anew", items[0].Handle)
 	}
 	share := secret.Random(derive.ShareSize)
+	return share, a.sealLocal(share, u, srk, LocalShareHandle)
+}
+
+// localShares are the objects that hold the local share: none before the first
+// admission, two when sealing it anew was cut off.
+func (a *Agent) localShares() ([]*client.Key, error) {
+	there, err := a.TPM.Handles(tpm2.HandleSpace(0x81))
+	if err != nil {
+		return nil, err
+	}
+	var items []*client.Key
+	for _, h := range localShareHandles {
+		if !slices.Contains(there, h) {
+			continue
+		}
+		item, err := a.TPM.Key(h, nil)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, item)
+	}
+	return items, nil
+}
+
+func (a *Agent) unsealLocal(item *client.Key, u *unlocking, srk *client.Key) (secret.Bytes, error) {
+	return a.unseal(item.Entity, srk, func(s *client.Session) error {
+		if err := s.PolicyPCR(u.selection, nil); err != nil {
+			return err
+		}
+		return s.PolicyAuthorize(u.key, u.ref, &u.signature)
+	})
+}
+
+func (a *Agent) sealLocal(share secret.Bytes, u *unlocking, srk *client.Key, at tpm2.Handle) error {
 	s, err := a.TPM.StartSession(client.SessionConfig{Salt: srk})
 	if err != nil {
-		return secret.Bytes{}, err
+		return err
 	}
 	defer s.Close()
 	blob, err := a.TPM.Seal(s.Auth(srk.Entity, tpm2.SessionDecrypt), share.Reveal(), u.policy, nil)
 	if err != nil {
-		return secret.Bytes{}, fmt.Errorf("sealing the local share: %w", err)
+		return fmt.Errorf("sealing the local share: %w", err)
 	}
 	item, err := a.TPM.Load(srk.Entity, blob, nil)
 	if err != nil {
-		return secret.Bytes{}, err
+		return err
 	}
 	defer a.TPM.Flush(item.Handle)
-	if _, err := a.TPM.Persist(client.Hierarchy(tpm2.RHOwner, nil), item, LocalShareHandle); err != nil {
-		return secret.Bytes{}, fmt.Errorf("keeping the local share: %w", err)
+	if _, err := a.TPM.Persist(client.Hierarchy(tpm2.RHOwner, nil), item, at); err != nil {
+		return fmt.Errorf("keeping the local share: %w", err)
 	}
-	return share, nil
+	return nil
+}
+
+// sealAnew follows a rotation of the tenant's policy key: the share goes under
+// the new version beside the old object, is opened from there, and then the old
+// object goes. Each step may have been done before.
+func (a *Agent) sealAnew(u *admission.Unlock, now *unlocking, srk *client.Key, share secret.Bytes) error {
+	newest := now
+	if u.Next != nil {
+		var err error
+		if newest, err = newUnlocking(u.Next); err != nil {
+			return err
+		}
+	}
+	items, err := a.localShares()
+	if err != nil {
+		return err
+	}
+	isNew := func(k *client.Key) bool { return bytes.Equal(k.Public.AuthPolicy, newest.policy) }
+	if !slices.ContainsFunc(items, isNew) {
+		if len(items) == len(localShareHandles) {
+			return errors.New("both places for the local share are taken by older ones")
+		}
+		free := localShareHandles[0]
+		if items[0].Handle == free {
+			free = localShareHandles[1]
+		}
+		if err := a.sealLocal(share, newest, srk, free); err != nil {
+			return err
+		}
+		if items, err = a.localShares(); err != nil {
+			return err
+		}
+	}
+	if len(items) == 1 {
+		return nil
+	}
+	for _, item := range items {
+		if isNew(item) {
+			again, err := a.unsealLocal(item, newest, srk)
+			if err != nil {
+				return err
+			}
+			same := again.Equal(share)
+			again.Erase()
+			if !same {
+				return errors.New("the two objects hold different shares")
+			}
+		}
+	}
+	for _, item := range items {
+		if !isNew(item) {
+			if err := a.TPM.Evict(client.Hierarchy(tpm2.RHOwner, nil), item.Handle); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // unseal opens an item in a policy session; what it holds crosses the wire encrypted.

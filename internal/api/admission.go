@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/vouchsafe/vouchsafe/internal/admission"
 	"github.com/vouchsafe/vouchsafe/internal/attest"
@@ -110,7 +111,7 @@ func (s *server) admit(ctx context.Context, name string, r admission.Request) (*
 	if err != nil {
 		return nil, err
 	}
-	ev := enroll.Evidence{Tenant: caller(ctx).Tenant, VM: name, Nonce: r.Nonce, Exporter: ekm, Disk: r.Disk, Actor: caller(ctx).String()}
+	ev := enroll.Evidence{Tenant: caller(ctx).Tenant, VM: name, Nonce: r.Nonce, Exporter: ekm, Disk: r.Disk, Sealed: r.LocalPolicies, Tickets: r.Tickets, Actor: caller(ctx).String()}
 	// A VM does not choose how it is called: its certificate names it alone.
 	if !strings.Contains(name, "_") {
 		ev.DNSNames = []string{name}
@@ -123,9 +124,12 @@ func (s *server) admit(ctx context.Context, name string, r admission.Request) (*
 		return nil, err
 	}
 	out := admission.Admitted{Certificate: PEM(a.Certificate) + PEM(a.Chain...), Tier: string(a.Tier), VolumeKey: a.Disk.VolumeKeyDigest,
-		Result: a.Result, Checkpoint: string(a.Checkpoint)}
+		Result: a.Result, Token: a.Token, Checkpoint: string(a.Checkpoint)}
 	if err := json.Unmarshal(a.Unlock, &out.Unlock); err != nil {
 		return nil, err
+	}
+	if a.Offline.Boots > 0 {
+		out.Offline = &admission.Offline{Boots: uint32(a.Offline.Boots), Seconds: int64(a.Offline.For / time.Second)}
 	}
 	if a.Share != nil {
 		out.Share = new(admission.Share)

@@ -37,7 +37,9 @@ type Backend struct {
 	Audit                           *audit.Log
 	ModKeys                         *modkeys.Keys
 	AuditKey                        string
-	Now                             func() time.Time
+	// RootKey says which tiers open the root key, and since when it is the one.
+	RootKey func() (tiers []string, since time.Time, err error)
+	Now     func() time.Time
 }
 
 // maxBody bounds a request; the largest is evidence with an event log.
@@ -56,7 +58,7 @@ func Handler(b Backend) http.Handler {
 	config.CreateHooks = nil // no $schema member in answers
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"client-certificate": {Type: "mutualTLS"}}
 	config.Security = []map[string][]string{{"client-certificate": {}}}
-	s := &server{b, humago.New(mux, config)}
+	s := &server{b, humago.New(mux, config), newRooms()}
 	s.service()
 	s.hosts()
 	s.vms()
@@ -66,13 +68,17 @@ func Handler(b Backend) http.Handler {
 	s.policies()
 	s.modules()
 	s.moduleKeys()
+	s.keys()
+	s.states()
+	s.offline()
 	s.authorities()
 	return s.authenticate(http.MaxBytesHandler(mux, maxBody))
 }
 
 type server struct {
 	Backend
-	api huma.API
+	api   huma.API
+	rooms *rooms
 }
 
 // operation registers one operation for callers of the given kinds.

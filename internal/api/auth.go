@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/vouchsafe/vouchsafe/internal/ca"
 	"github.com/vouchsafe/vouchsafe/internal/enroll"
@@ -68,6 +69,16 @@ func (s *server) authenticate(next http.Handler) http.Handler {
 				Hint: "vouchsafe ca credential NAME makes a new one"})
 			return
 		}
+		leave, err := s.letIn(r, name)
+		if err != nil {
+			p := asProblem(err).(*Problem)
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.Header().Set("Retry-After", "6")
+			w.WriteHeader(p.Status)
+			json.NewEncoder(w).Encode(p)
+			return
+		}
+		defer leave()
 		w.Header().Set("Strict-Transport-Security", "max-age=31536000")
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -76,10 +87,45 @@ func (s *server) authenticate(next http.Handler) http.Handler {
 	})
 }
 
+// letIn takes a request out of the caller's budget and finds room for it, before
+// anything of it is read.
+func (s *server) letIn(r *http.Request, who ca.Name) (leave func(), err error) {
+	if err := s.spend(who); err != nil {
+		return nil, err
+	}
+	return s.rooms.enter(r.Context(), who, r.ContentLength)
+}
+
+func (s *server) spend(who ca.Name) error {
+	switch who.Kind {
+	case ca.KindGuest, ca.KindVM: // one VM, whichever certificate it comes with
+		return s.Enroll.Spend(enroll.Commands, who.Tenant, who.Name)
+	case ca.KindAgent:
+		return s.Enroll.Spend(enroll.HostCommands, who.Tenant, who.Name)
+	}
+	return nil
+}
+
 // kindOf says which kinds of callers an intermediate vouches for.
 var kindOf = map[ca.Purpose][]string{
 	ca.Operator:   {ca.KindOperator, ca.KindAgent, ca.KindGuest},
 	ca.VMIdentity: {ca.KindVM},
+}
+
+// maxSetBack is how far a clock may be set back and expired certificates stay
+// expired. Beyond it the newest record rather was from the future: were it
+// believed, one wrong clock would shut everybody out until its time has come.
+const maxSetBack = 7 * 24 * time.Hour
+
+// clock is the time that certificates are judged by: what the wall clock says,
+// or the audit log's newest record when that is later. A clock that was set back
+// makes no expired certificate good.
+func (s *server) clock() time.Time {
+	now := s.Now()
+	if last := s.Audit.Last(); last.After(now) && last.Sub(now) <= maxSetBack {
+		return last
+	}
+	return now
 }
 
 func (s *server) identify(ctx context.Context, state *tls.ConnectionState) (ca.Name, error) {
@@ -97,14 +143,14 @@ func (s *server) identify(ctx context.Context, state *tls.ConnectionState) (ca.N
 	}
 	vouched := false
 	for purpose, kinds := range kindOf {
-		if a, err := s.Office.Authority(purpose); err == nil && a.Certificate.Equal(chain[1]) {
+		if s.Office.Speaks(purpose, chain[1]) {
 			vouched = slices.Contains(kinds, name.Kind)
 		}
 	}
 	if !vouched || name.TrustDomain != s.TrustDomain {
 		return name, errors.New("the client certificate was issued for another purpose")
 	}
-	if now := s.Now(); now.After(leaf.NotAfter) || now.Before(leaf.NotBefore) {
+	if now := s.clock(); now.After(leaf.NotAfter) || now.Before(leaf.NotBefore) {
 		return name, errors.New("the client certificate is not valid now") // a connection may outlive it
 	}
 	state2, _, err := s.Store.Certificate(ctx, ca.SerialText(leaf))

@@ -1,14 +1,17 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
 
 	"github.com/vouchsafe/vouchsafe/internal/audit"
 	"github.com/vouchsafe/vouchsafe/internal/ca"
+	"github.com/vouchsafe/vouchsafe/internal/enroll"
 	"github.com/vouchsafe/vouchsafe/internal/store"
 )
 
@@ -129,9 +132,13 @@ func (s *server) certificates() {
 	type purpose struct {
 		Purpose string `path:"purpose" enum:"vtpm-ek,vm-identity,service-tls,operator,residence"`
 	}
-	operation(s, "GET", "/v1/crls/{purpose}", "get-crl", "A fresh CRL of one intermediate", everyone, func(ctx context.Context, in *purpose) (*body[CRL], error) {
-		der, err := s.crl(ctx, ca.Purpose(in.Purpose))
-		return answer(CRL{string(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}))}), err
+	operation(s, "GET", "/v1/crls/{purpose}", "get-crl", "Fresh CRLs of one purpose: of the intermediate that signs, then of those before it", everyone, func(ctx context.Context, in *purpose) (*body[CRL], error) {
+		ders, err := s.crl(ctx, ca.Purpose(in.Purpose))
+		out := CRL{}
+		for _, der := range ders {
+			out.PEM += string(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}))
+		}
+		return answer(out), err
 	})
 }
 
@@ -155,6 +162,9 @@ func (s *server) credential(ctx context.Context, in NewCredential) (*body[Creden
 		return nil, fmt.Errorf("reading csr: %w", err)
 	}
 	who := caller(ctx)
+	if err := s.Enroll.Spend(enroll.Keys, who.Tenant, who.String()); err != nil {
+		return nil, err
+	}
 	name := ca.Name{TrustDomain: s.TrustDomain, Tenant: who.Tenant, Kind: in.Kind, Name: in.Name}
 	intent, err := s.Audit.Begin(ctx, audit.Event{Tenant: who.Tenant, Actor: who.String(), Action: "credential.issued", Object: name.String()})
 	if err != nil {
@@ -179,21 +189,22 @@ func (s *server) credential(ctx context.Context, in NewCredential) (*body[Creden
 // is this old; otherwise the one on record is as good.
 const crlFresh = ca.CRLLifetime / 7
 
-func (s *server) crl(ctx context.Context, p ca.Purpose) ([]byte, error) {
+// crl returns a list by each intermediate of a purpose: a reader wants the one
+// that is signed by whoever issued the certificate. All of them name everything
+// that was revoked, and share their numbers.
+func (s *server) crl(ctx context.Context, p ca.Purpose) ([][]byte, error) {
 	revoked, err := s.Store.Revoked(ctx, p)
 	if err != nil {
 		return nil, err
 	}
-	if der, err := s.Store.CRL(ctx, p); err == nil {
-		if old, err := x509.ParseRevocationList(der); err == nil && len(old.RevokedCertificateEntries) == len(revoked) {
-			if age := s.Now().Sub(old.ThisUpdate); age >= 0 && age < crlFresh {
-				return der, nil
-			}
-		}
+	authorities := s.Office.Authorities(p)
+	if len(authorities) == 0 {
+		return nil, fmt.Errorf("this service has no %s authority", p)
 	}
-	a, err := s.Office.Authority(p)
-	if err != nil {
-		return nil, err
+	if stored, err := s.Store.CRL(ctx, p); err == nil {
+		if ders := s.freshCRLs(stored, len(revoked), authorities); ders != nil {
+			return ders, nil
+		}
 	}
 	intent, err := s.Audit.Begin(ctx, audit.Event{Actor: caller(ctx).String(), Action: "crl.signed", Object: string(p)})
 	if err != nil {
@@ -205,14 +216,45 @@ func (s *server) crl(ctx context.Context, p ca.Purpose) ([]byte, error) {
 		return nil, err
 	}
 	now := s.Now()
-	der, err := a.CRL(number, revoked, now)
+	var ders [][]byte
+	for _, a := range authorities {
+		var der []byte
+		if der, err = a.CRL(number, revoked, now); err != nil {
+			break
+		}
+		ders = append(ders, der)
+	}
 	if err == nil {
-		err = s.Store.SaveCRL(ctx, p, number, der, now, now.Add(ca.CRLLifetime))
+		err = s.Store.SaveCRL(ctx, p, number, bytes.Join(ders, nil), now, now.Add(ca.CRLLifetime))
 	}
 	if err != nil {
 		intent.Failed(ctx, err)
 		return nil, err
 	}
 	_, err = intent.Done(ctx, map[string]string{"number": fmt.Sprint(number), "entries": fmt.Sprint(len(revoked))})
-	return der, err
+	return ders, err
+}
+
+// freshCRLs takes lists on record apart, if they are as good as new ones: one of
+// each authority, with as many entries, and not old.
+func (s *server) freshCRLs(stored []byte, entries int, authorities []*ca.Authority) (ders [][]byte) {
+	for rest := stored; len(rest) > 0; {
+		var one asn1.RawValue
+		var err error
+		if rest, err = asn1.Unmarshal(rest, &one); err != nil {
+			return nil
+		}
+		old, err := x509.ParseRevocationList(one.FullBytes)
+		if err != nil || len(old.RevokedCertificateEntries) != entries || len(ders) == len(authorities) || old.CheckSignatureFrom(authorities[len(ders)].Certificate) != nil {
+			return nil
+		}
+		if age := s.Now().Sub(old.ThisUpdate); age < 0 || age >= crlFresh {
+			return nil
+		}
+		ders = append(ders, one.FullBytes)
+	}
+	if len(ders) != len(authorities) {
+		return nil
+	}
+	return ders
 }

@@ -69,6 +69,9 @@ func asProblem(err error) error {
 	}
 	var r enroll.Refusal
 	if errors.As(err, &r) {
+		if r.Code == "BUDGET_SPENT" {
+			return &Problem{Status: http.StatusTooManyRequests, Title: "Too Many Requests", Detail: err.Error(), Code: r.Code, Hint: remedy(r.Code)}
+		}
 		return &Problem{Status: http.StatusForbidden, Title: "Refused", Detail: err.Error(), Code: r.Code, Hint: remedy(r.Code)}
 	}
 	for _, row := range table {

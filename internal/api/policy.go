@@ -51,6 +51,7 @@ type Attestation struct {
 	Status string          `json:"status" enum:"affirming,warning,contraindicated"`
 	Code   string          `json:"code,omitempty" doc:"the gravest finding"`
 	Result json.RawMessage `json:"result" doc:"in the shape of EAR"`
+	Token  string          `json:"token,omitempty" doc:"the same, signed: an EAT (JWT, ES384)"`
 }
 
 // VersionPath is a path with a version of a VM's policy.
@@ -165,7 +166,7 @@ func (s *server) policiesOf(kind, path, id string, subject func(ctx context.Cont
 		if err != nil {
 			return nil, fmt.Errorf("the last appraisal of %s: %w", in.Name, err)
 		}
-		return answer(Attestation{stamp(o.At), o.Status, o.Code, o.Result}), nil
+		return answer(Attestation{stamp(o.At), o.Status, o.Code, o.Result, o.Token}), nil
 	})
 }
 

@@ -158,7 +158,7 @@ func TestHostileEvidenceIsBounded(t *testing.T) {
 		if len(res.Findings) > 40 {
 			t.Errorf("%s: %d findings", tt.name, len(res.Findings))
 		}
-		raw, err := res.EAR("0")
+		raw, err := res.EAR("0", "test", "web1")
 		if err != nil || len(raw) > 64<<10 {
 			t.Errorf("%s: a Result of %d bytes, %v", tt.name, len(raw), err)
 		}

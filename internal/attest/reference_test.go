@@ -176,7 +176,7 @@ func TestEAR(t *testing.T) {
 	d := newDevice(t, log, "ecc")
 	exp := expect(d)
 	res := Appraise(d.evidence(log, exp.Qualifying), exp, []*ReferenceValues{references(t, 3, log)})
-	raw, err := res.EAR("0.1")
+	raw, err := res.EAR("0.1", "test", "web1")
 	if err != nil {
 		t.Fatal(err)
 	}

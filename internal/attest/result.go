@@ -127,8 +127,9 @@ func (r *Result) conclude() {
 }
 
 // EAR is the Result as claims of an EAT Attestation Result: JSON, unsigned.
-// Who hands it to others wraps it in a signed token.
-func (r *Result) EAR(build string) ([]byte, error) {
+// Who hands it to others wraps it in a signed token. issuer is who says so,
+// subject of whom it is said.
+func (r *Result) EAR(build, issuer, subject string) ([]byte, error) {
 	type appraisal struct {
 		Status Status   `json:"ear_status"`
 		Vector Vector   `json:"ear_trustworthiness_vector"`
@@ -141,12 +142,14 @@ func (r *Result) EAR(build string) ([]byte, error) {
 	}
 	return json.Marshal(struct {
 		Profile  string               `json:"eat_profile"`
+		Issuer   string               `json:"iss"`
+		Subject  string               `json:"sub"`
 		IssuedAt int64                `json:"iat"`
 		Verifier map[string]string    `json:"ear_verifier_id"`
 		Nonce    string               `json:"eat_nonce"`
 		Submods  map[string]appraisal `json:"submods"`
 	}{
-		"tag:ietf.org,2026:rats/ear#04", r.Time.Unix(), map[string]string{"developer": "vouchsafe", "build": build},
+		"tag:ietf.org,2026:rats/ear#04", issuer, subject, r.Time.Unix(), map[string]string{"developer": "vouchsafe", "build": build},
 		base64.RawURLEncoding.EncodeToString(r.Qualifying), map[string]appraisal{"vtpm": sub},
 	})
 }

@@ -26,8 +26,22 @@ type Signer struct {
 
 // NewSigner derives the signer of the log called origin from the root key.
 func NewSigner(root secret.Bytes, origin string) (*Signer, error) {
-	seed := derive.Key(root, derive.AuditSign, ed25519.SeedSize, origin)
+	seed := SignerSeed(root, origin)
 	defer seed.Erase()
+	return SignerFromSeed(seed, origin)
+}
+
+// SignerSeed is what NewSigner signs with. It is kept by itself when the root
+// key is replaced: the log's key is what the world knows the log by.
+func SignerSeed(root secret.Bytes, origin string) secret.Bytes {
+	return derive.Key(root, derive.AuditSign, ed25519.SeedSize, origin)
+}
+
+// SignerFromSeed makes the signer of the log called origin from its seed.
+func SignerFromSeed(seed secret.Bytes, origin string) (*Signer, error) {
+	if seed.Len() != ed25519.SeedSize {
+		return nil, fmt.Errorf("making the audit log's key: a seed of %d bytes", seed.Len())
+	}
 	priv := ed25519.NewKeyFromSeed(seed.Reveal())
 	defer clear(priv)
 	// c2sp.org/signed-note: algorithm byte 1 is Ed25519.

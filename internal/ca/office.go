@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -18,29 +19,39 @@ type Registry interface {
 // is safe for concurrent use.
 type Office struct {
 	Root        *x509.Certificate
-	authorities map[Purpose]*Authority
+	authorities map[Purpose][]*Authority // the one that signs first, then those before it
 	registry    Registry
 	now         func() time.Time
 }
 
-// NewOffice joins authorities; each must chain to root.
+// NewOffice joins authorities; each must chain to root. The first of a purpose
+// signs. Those before it sign no certificates any more, only lists of what they
+// had issued and was revoked.
 func NewOffice(root *x509.Certificate, registry Registry, now func() time.Time, authorities ...*Authority) (*Office, error) {
-	o := &Office{Root: root, authorities: map[Purpose]*Authority{}, registry: registry, now: now}
+	o := &Office{Root: root, authorities: map[Purpose][]*Authority{}, registry: registry, now: now}
 	for _, a := range authorities {
 		if err := a.Certificate.CheckSignatureFrom(root); err != nil {
 			return nil, fmt.Errorf("opening the %s authority: %w", a.Purpose, err)
 		}
-		o.authorities[a.Purpose] = a
+		o.authorities[a.Purpose] = append(o.authorities[a.Purpose], a)
 	}
 	return o, nil
 }
 
-// Authority returns the one for a purpose.
+// Authority returns the one that signs for a purpose.
 func (o *Office) Authority(p Purpose) (*Authority, error) {
-	if a := o.authorities[p]; a != nil {
-		return a, nil
+	if as := o.authorities[p]; len(as) > 0 {
+		return as[0], nil
 	}
 	return nil, fmt.Errorf("this service has no %s authority", p)
+}
+
+// Authorities are all of a purpose, the one that signs first.
+func (o *Office) Authorities(p Purpose) []*Authority { return slices.Clone(o.authorities[p]) }
+
+// Speaks says whether intermediate is, or was, this service's for a purpose.
+func (o *Office) Speaks(p Purpose, intermediate *x509.Certificate) bool {
+	return slices.ContainsFunc(o.authorities[p], func(a *Authority) bool { return a.Certificate.Equal(intermediate) })
 }
 
 // Issue goes through all steps: prepare, record the intent, sign, record the

@@ -34,6 +34,10 @@ type Evidence struct {
 	DNSNames []string // wanted in the identity certificate
 	Disk     string   // whose share is wanted; empty: none
 	Actor    string
+	// Sealed are the policies that the VM says its local share is sealed under.
+	Sealed [][]byte
+	// Tickets is how many disks it says that it could open without us.
+	Tickets int
 
 	// What the service knows beside it; Admit fills it in.
 	Tier     Tier              // of the host
@@ -58,8 +62,10 @@ type Appraisal struct {
 	SealShare func(share []byte) ([]byte, error)
 	// Unlock lets the vTPM itself see that this boot is approved.
 	Unlock []byte
-	// Result is the attestation result as it is handed on, in the shape of EAR.
+	// Result is the attestation result as it is handed on, in the shape of EAR;
+	// Token is the same, signed.
 	Result []byte
+	Token  string
 }
 
 // Appraiser judges evidence against what is known of a VM.
@@ -73,9 +79,11 @@ type Admitted struct {
 	Chain       []*x509.Certificate
 	Share       []byte // the server's share of the disk key, encrypted
 	Disk        Disk
-	Tier        Tier   // of its host
-	Unlock      []byte // for the vTPM; see [Appraisal]
+	Offline     Offline // leave to open disks without the service; Boots 0: none
+	Tier        Tier    // of its host
+	Unlock      []byte  // for the vTPM; see [Appraisal]
 	Result      []byte
+	Token       string
 	Checkpoint  []byte
 }
 
@@ -84,7 +92,7 @@ func (e *Enroller) Admit(ctx context.Context, ev Evidence) (Admitted, error) {
 	fail := func(err error) (Admitted, error) {
 		return Admitted{}, e.refuse(ctx, ev.Tenant, ev.Actor, "vm.admitted", ev.VM, fmt.Errorf("admitting %s: %w", ev.VM, err))
 	}
-	if err := e.budget.spend(ev.Tenant, ev.VM); err != nil {
+	if err := e.budget.spend(Admissions, ev.Tenant, ev.VM); err != nil {
 		return Admitted{}, fmt.Errorf("admitting %s: %w", ev.VM, err)
 	}
 	size := 0
@@ -109,6 +117,9 @@ func (e *Enroller) Admit(ctx context.Context, ev Evidence) (Admitted, error) {
 	}
 
 	if err := e.checkRecord(vm); err != nil {
+		return fail(err)
+	}
+	if err := e.notOwn(vm.Name, vm.EKPublic); err != nil {
 		return fail(err)
 	}
 
@@ -141,8 +152,15 @@ func (e *Enroller) Admit(ctx context.Context, ev Evidence) (Admitted, error) {
 	}
 
 	// 4. Record the intent; then certificate and share.
-	intent, err := e.Log.Begin(ctx, audit.Event{Tenant: ev.Tenant, Actor: ev.Actor, Action: "vm.admitted", Object: ev.VM,
-		Detail: map[string]string{"disk": ev.Disk, "tier": string(ev.Tier)}})
+	offline, err := e.offline(ctx, ev)
+	if err != nil {
+		return fail(err)
+	}
+	detail := map[string]string{"disk": ev.Disk, "tier": string(ev.Tier)}
+	if offline.Boots > 0 {
+		detail["offline"] = fmt.Sprintf("%d boots, %s", offline.Boots, offline.For)
+	}
+	intent, err := e.Log.Begin(ctx, audit.Event{Tenant: ev.Tenant, Actor: ev.Actor, Action: "vm.admitted", Object: ev.VM, Detail: detail})
 	if err != nil {
 		return Admitted{}, fmt.Errorf("admitting %s: %w", ev.VM, err)
 	}
@@ -153,7 +171,7 @@ func (e *Enroller) Admit(ctx context.Context, ev Evidence) (Admitted, error) {
 	}
 
 	// 7. The outcome, with a checkpoint that the VM can keep.
-	detail := map[string]string{"certificate": ca.SerialText(out.Certificate)}
+	detail = map[string]string{"certificate": ca.SerialText(out.Certificate)}
 	if len(a.Result) > 0 {
 		detail["result"] = fmt.Sprintf("%x", sha256.Sum256(a.Result))
 	}
@@ -161,7 +179,8 @@ func (e *Enroller) Admit(ctx context.Context, ev Evidence) (Admitted, error) {
 	if err != nil {
 		return Admitted{}, fmt.Errorf("admitting %s: %w", ev.VM, err)
 	}
-	out.Tier, out.Unlock, out.Result, out.Checkpoint = ev.Tier, a.Unlock, a.Result, receipt.Checkpoint
+	out.Offline = offline
+	out.Tier, out.Unlock, out.Result, out.Token, out.Checkpoint = ev.Tier, a.Unlock, a.Result, a.Token, receipt.Checkpoint
 	return out, nil
 }
 

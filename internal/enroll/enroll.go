@@ -38,6 +38,7 @@ type Config struct {
 	Hosts       Hosts
 	Repeats     Repeats
 	Orders      Orders
+	Leaves      Leaves // nil: no disk opens without the service
 	Issuer      Issuer
 	Log         Log
 	Ring        *keyring.Ring
@@ -50,6 +51,9 @@ type Config struct {
 	Appraiser Appraiser
 	// HostAppraiser judges hosts; nil: each is what its operator accepted.
 	HostAppraiser HostAppraiser
+	// IsOwn says whether an endorsement key is of the machine that the service runs
+	// on; nil: it cannot tell.
+	IsOwn func(ekPublic []byte) (bool, error)
 	// LocalHost is the host that this control plane itself runs on, or "".
 	LocalHost string
 	// Clock; the zero value is this machine's.
@@ -70,6 +74,7 @@ type Enroller struct {
 	budget *budgets
 	hosts  *hostStandings
 	powers *powers
+	ahead  *aheads
 }
 
 // New makes an Enroller. A restart forgets which leases are still alive, so it
@@ -77,7 +82,7 @@ type Enroller struct {
 func New(c Config) *Enroller {
 	c.Clock = c.Clock.orMachine()
 	return &Enroller{Config: c, nonces: newNonces(secret.Random(32), c.Clock), alive: newDeadlines(c.Clock), budget: newBudgets(c.Clock),
-		hosts: newHostStandings(c.Clock), powers: newPowers()}
+		hosts: newHostStandings(c.Clock), powers: newPowers(), ahead: newAheads(c.Clock)}
 }
 
 // Clock is the two clocks of a machine: what it shows, which may jump, and how
@@ -132,6 +137,9 @@ func (e *Enroller) Born(ctx context.Context, b Birth) (Born, error) {
 	if err := b.check(); err != nil {
 		return fail(err)
 	}
+	if err := e.notOwn(b.Name, b.EKPublic); err != nil {
+		return fail(err)
+	}
 	if name, err := e.Repeats.Repeated(ctx, b.Tenant, b.Once); err != nil {
 		return fail(err)
 	} else if name != "" {
@@ -145,6 +153,9 @@ func (e *Enroller) Born(ctx context.Context, b Birth) (Born, error) {
 	}
 	if _, err := e.Hosts.Host(ctx, b.Tenant, b.Host); err != nil {
 		return fail(fmt.Errorf("host %s: %w", b.Host, err))
+	}
+	if err := e.budget.spend(Keys, b.Tenant, b.Actor); err != nil {
+		return fail(err)
 	}
 
 	// 2. Record the intent.
@@ -218,6 +229,26 @@ func (e *Enroller) checkRecord(vm VM) error {
 		return Refusal{"RECORD_CHANGED", "the record of " + vm.Name + " is not as the service wrote it: its endorsement key is another one than at birth"}
 	}
 	return nil
+}
+
+// notOwn refuses a VM that this service itself runs in.
+func (e *Enroller) notOwn(vm string, ekPublic []byte) error {
+	if e.IsOwn == nil {
+		return nil
+	}
+	own, err := e.IsOwn(ekPublic)
+	if err != nil {
+		return fmt.Errorf("asking this machine's TPM who it is: %w", err)
+	}
+	if own {
+		return SelfDependency(vm)
+	}
+	return nil
+}
+
+// SelfDependency is why a control plane does nothing for the VM that it runs in.
+func SelfDependency(vm string) Refusal {
+	return Refusal{"SELF_DEPENDENCY", "this service runs inside " + vm + ", whose TPM is this machine's: it would depend on a VM that it admits"}
 }
 
 func diskShareLabel(disk string) string { return "disk share " + disk }
@@ -323,4 +354,30 @@ func CheckSecrets(ring *keyring.Ring, vm VM, disks []Disk) []error {
 		check(diskShareLabel(d.Name), d.Share)
 	}
 	return bad
+}
+
+// RewrapSecrets wraps what is kept of a VM anew under the ring's root key. It
+// says whether anything was under an older one.
+func RewrapSecrets(ring *keyring.Ring, vm VM, disks []Disk) (VM, []Disk, bool, error) {
+	any := false
+	again := func(what string, wrapped []byte) ([]byte, error) {
+		out, changed, err := ring.Rewrap(vm.Tenant, vm.ID, what, wrapped)
+		any = any || changed
+		if err != nil {
+			err = fmt.Errorf("wrapping the %s of %s anew: %w", what, vm.Name, err)
+		}
+		return out, err
+	}
+	var err error
+	if vm.StateSecret, err = again(stateSecretLabel(vm.EKPublic), vm.StateSecret); err != nil {
+		return vm, nil, false, err
+	}
+	out := make([]Disk, len(disks))
+	for i, d := range disks {
+		if d.Share, err = again(diskShareLabel(d.Name), d.Share); err != nil {
+			return vm, nil, false, err
+		}
+		out[i] = d
+	}
+	return vm, out, any, nil
 }

@@ -68,7 +68,7 @@ func (e *Enroller) AttestHost(ctx context.Context, ev HostEvidence) (HostStandin
 	fail := func(err error) (HostStanding, error) {
 		return HostStanding{}, e.refuse(ctx, ev.Tenant, ev.Actor, "host.attested", ev.Host, fmt.Errorf("attesting host %s: %w", ev.Host, err))
 	}
-	if err := e.budget.spend(ev.Tenant, "host/"+ev.Host); err != nil {
+	if err := e.budget.spend(Admissions, ev.Tenant, "host/"+ev.Host); err != nil {
 		return HostStanding{}, fmt.Errorf("attesting host %s: %w", ev.Host, err)
 	}
 	// 1. Fresh, ours, and never seen; a host that has a TPM.

@@ -3,6 +3,7 @@ package enroll
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -26,6 +27,12 @@ var Findings = finding.Catalog{
 	{Code: "ROLLBACK_UNANCHORED", Severity: finding.Warning,
 		Meaning: finding.Text{EN: "The record of this vTPM's generation lies on the same machine as its state: whoever sets the whole machine back sets both back, and nobody notices.", ZH: "该 vTPM 的世代记录与其状态位于同一台机器：整机回滚时两者一同回滚，无从察觉。"},
 		Remedy:  finding.Text{EN: "Run the control plane on another machine, or keep audit checkpoints elsewhere: vouchsafe server --push-checkpoint FILE", ZH: "请将控制面放到另一台机器，或在异地保存审计检查点：vouchsafe server --push-checkpoint FILE"}},
+	{Code: "OFFLINE_UNLOCK_ALLOWED", Severity: finding.Warning,
+		Meaning: finding.Text{EN: "This VM opens its disks without the service, for some boots after each admission: whoever keeps it off the network keeps revocation from it.", ZH: "该虚拟机每次准入后可在若干次启动内不经服务打开磁盘：切断其网络者可使吊销无法送达。"},
+		Remedy:  finding.Text{EN: "vouchsafe policy offline revoke NAME, when it is no longer needed", ZH: "不再需要时：vouchsafe policy offline revoke NAME"}},
+	{Code: "OFFLINE_UNLOCK_OUT", Severity: finding.Warning,
+		Meaning: finding.Text{EN: "The leave was withdrawn, and the VM was not seen without its ticket since: until that ran out it opens its disks without the service. Nothing takes it back from afar.", ZH: "许可已撤回，但此后尚未确认该虚拟机已删除票据：在其用尽之前仍可不经服务打开磁盘，无法远程收回。"},
+		Remedy:  finding.Text{EN: "Let the VM be admitted twice: the first time it forgets its ticket, the second time it says so. To be sure at once, stop its vTPM", ZH: "让虚拟机准入两次：第一次删除票据，第二次报告。若需立即生效，请停止其 vTPM"}},
 	{Code: "HOST_UNATTESTED", Severity: finding.Warning,
 		Meaning: finding.Text{EN: "Keys go to a host that proved nothing about itself: everything rests on its word.", ZH: "密钥被交给未经证明的宿主机：一切取决于它是否诚实。"},
 		Remedy:  finding.Text{EN: "Give the host a TPM and enrol it: vouchsafe host enroll", ZH: "请为宿主机配置 TPM 并登记：vouchsafe host enroll"}},
@@ -58,7 +65,7 @@ func (e *Enroller) Lend(ctx context.Context, a Ask) (Granted, error) {
 	fail := func(err error) (Granted, error) {
 		return Granted{}, e.refuse(ctx, a.Tenant, a.Actor, "vtpm.lease", a.VM, fmt.Errorf("lending %s to %s: %w", a.VM, a.Host, err))
 	}
-	if err := e.budget.spend(a.Tenant, a.VM); err != nil {
+	if err := e.budget.spend(Admissions, a.Tenant, a.VM); err != nil {
 		return Granted{}, fmt.Errorf("lending %s to %s: %w", a.VM, a.Host, err)
 	}
 	// 1. May keys go to this host?
@@ -78,7 +85,12 @@ func (e *Enroller) Lend(ctx context.Context, a Ask) (Granted, error) {
 	}
 	// 3. One living copy, no older state: decided and written in one transaction.
 	var s Standing
+	var record int64
 	err = e.Records.UpdateVM(ctx, a.Tenant, a.VM, func(st *Standing) error {
+		record = st.VM.Generation
+		if err := e.notOwn(a.VM, st.VM.EKPublic); err != nil {
+			return err
+		}
 		if err := lend(st, a, e.Clock.Wall(), e.alive.holds(*st)); err != nil {
 			return err
 		}
@@ -87,6 +99,10 @@ func (e *Enroller) Lend(ctx context.Context, a Ask) (Granted, error) {
 		return nil
 	})
 	if err != nil {
+		var r Refusal
+		if errors.As(err, &r) && r.Code == "STATE_AHEAD" {
+			e.ahead.note(a.Tenant, Ahead{VM: a.VM, Host: a.Host, Generation: a.Generation, Record: record, At: e.Clock.Wall()})
+		}
 		intent.Failed(ctx, err)
 		return Granted{}, fmt.Errorf("lending %s to %s: %w", a.VM, a.Host, err)
 	}

@@ -36,6 +36,9 @@ func (e *Enroller) Order(ctx context.Context, b Birth) (Order, error) {
 	if _, err := e.Hosts.Host(ctx, b.Tenant, b.Host); err != nil {
 		return fail(fmt.Errorf("host %s: %w", b.Host, err))
 	}
+	if err := e.budget.spend(Keys, b.Tenant, b.Actor); err != nil {
+		return fail(err)
+	}
 	intent, err := e.Log.Begin(ctx, audit.Event{Tenant: b.Tenant, Actor: b.Actor, Action: "vm.ordered", Object: b.Name, Detail: map[string]string{"host": b.Host}})
 	if err != nil {
 		return fail(err)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/vouchsafe/vouchsafe/internal/attest"
+	"github.com/vouchsafe/vouchsafe/internal/ca"
 	"github.com/vouchsafe/vouchsafe/internal/statement"
 )
 
@@ -75,9 +76,13 @@ const clockSlack = time.Minute
 // ParseResidence verifies a residence statement against the service's root.
 func ParseResidence(signed []byte, root *x509.Certificate, at time.Time) (ResidenceStatement, error) {
 	var r ResidenceStatement
-	payload, _, err := statement.Verify(ResidenceType, signed, root, at)
+	payload, signer, err := statement.Verify(ResidenceType, signed, root, at)
 	if err != nil {
 		return r, err
+	}
+	// Every certificate of the service chains to its root, those of VMs too.
+	if name, err := ca.NameOf(signer); err != nil || name.Kind != ca.KindService {
+		return r, errors.New("the residence statement is not signed by the service")
 	}
 	if err := json.Unmarshal(payload, &r); err != nil {
 		return r, fmt.Errorf("reading a residence statement: %w", err)

@@ -8,8 +8,8 @@
 // root key by the [Ring]. The functions here take keys and give keys back;
 // who stores them, and who may use them, is decided elsewhere.
 //
-// Begin with [Ring.Create], [Ring.Rotate] and [Ring.Open]. The bytes are in
-// docs/formats/envelope.md and keyring.md.
+// Begin with [Ring.Create], [Ring.Rotate] and [Ring.Open]; rewrap.go is for a new
+// root key. The bytes are in docs/formats/envelope.md and keyring.md.
 package keyring
 
 import (
@@ -135,10 +135,14 @@ var ErrNoVersion = errors.New("the key has no such version")
 var ErrVersionInUse = errors.New("the oldest version is still in use")
 
 // Ring wraps and unwraps keys under the root key. It is safe for concurrent use.
-type Ring struct{ root secret.Bytes }
+type Ring struct {
+	root  secret.Bytes
+	older []secret.Bytes // these only unwrap
+}
 
-// NewRing takes the root key that package seal opened.
-func NewRing(root secret.Bytes) *Ring { return &Ring{root} }
+// NewRing takes the root key that package seal opened. While the root key is
+// being replaced, the one before it still unwraps what was not wrapped anew.
+func NewRing(root secret.Bytes, older ...secret.Bytes) *Ring { return &Ring{root, older} }
 
 // Create makes a key with one version.
 func (r *Ring) Create(tenant, name string, class Class, p Policy, now time.Time) (Key, error) {
@@ -236,17 +240,20 @@ func versionLabel(c Class, n uint32) string {
 // owner's id and to what it is: the versions of keys, the server share of a
 // disk key, the state secret of a vTPM.
 func (r *Ring) Wrap(tenant string, id ID, what string, s secret.Bytes) []byte {
-	return r.box(tenant, id).Seal(s.Reveal(), []byte(what))
+	return box(r.root, tenant, id).Seal(s.Reveal(), []byte(what))
 }
 
 // Unwrap is the inverse of Wrap.
 func (r *Ring) Unwrap(tenant string, id ID, what string, wrapped []byte) (secret.Bytes, error) {
-	b, err := r.box(tenant, id).Open(wrapped, []byte(what))
+	b, err := box(r.root, tenant, id).Open(wrapped, []byte(what))
+	for i := 0; err != nil && i < len(r.older); i++ {
+		b, err = box(r.older[i], tenant, id).Open(wrapped, []byte(what))
+	}
 	return secret.New(b), err
 }
 
-func (r *Ring) box(tenant string, id ID) *xaes.Box {
-	k := derive.Key(r.root, derive.KeyringWrap, xaes.KeySize, tenant, id.String())
+func box(root secret.Bytes, tenant string, id ID) *xaes.Box {
+	k := derive.Key(root, derive.KeyringWrap, xaes.KeySize, tenant, id.String())
 	defer k.Erase()
 	return xaes.NewBox(k)
 }

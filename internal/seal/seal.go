@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -124,6 +125,18 @@ func (s Sealed) openWith(ctx context.Context, t Tier) (secret.Bytes, error) {
 		return root, nil
 	}
 	return secret.Bytes{}, errors.New("the root key was never wrapped for it")
+}
+
+// Has says whether the root key was wrapped for the tier of this name.
+func (s Sealed) Has(tier string) bool {
+	return slices.ContainsFunc(s.Wraps, func(w Wrap) bool { return w.Tier == tier })
+}
+
+// WithoutSoftware drops the wraps of all key files but the one of this name:
+// what an old key file opened, it opens no more.
+func (s Sealed) WithoutSoftware(but string) Sealed {
+	s.Wraps = slices.DeleteFunc(slices.Clone(s.Wraps), func(w Wrap) bool { return strings.HasPrefix(w.Tier, softwareName) && w.Tier != but })
+	return s
 }
 
 func (s Sealed) aad(tier string) []byte {

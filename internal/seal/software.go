@@ -38,7 +38,9 @@ func NewSoftware(key secret.Bytes) (*Software, error) {
 }
 
 // Name implements Tier.
-func (s *Software) Name() string { return "software " + s.id }
+func (s *Software) Name() string { return softwareName + s.id }
+
+const softwareName = "software "
 
 // Wrap implements Tier.
 func (s *Software) Wrap(_ context.Context, key secret.Bytes, aad []byte) ([]byte, error) {

@@ -6,7 +6,7 @@
 // It knows nothing of what is stated, and takes no other algorithm: there is
 // nothing to negotiate, and "none" is not a choice.
 //
-// Begin with [Sign] and [Verify].
+// Begin with [Sign] and [Verify]; [Compact] makes a JWT of it.
 package statement
 
 import (
@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"strings"
 	"time"
 )
 
@@ -141,6 +142,41 @@ func Verify(typ string, signed []byte, root *x509.Certificate, at time.Time) (pa
 		return fail(errors.New("the payload is no base64url"))
 	}
 	return payload, signer, nil
+}
+
+// Compact writes a statement as one line (RFC 7515, Section 7.1): what a JWT is.
+func Compact(signed []byte) (string, error) {
+	var f flattened
+	if err := strict(signed, &f); err != nil {
+		return "", err
+	}
+	return f.Protected + "." + f.Payload + "." + f.Signature, nil
+}
+
+// Expand is the inverse of Compact. It verifies nothing.
+func Expand(token string) ([]byte, error) {
+	parts := strings.Split(token, ".")
+	if len(token) > maxSize || len(parts) != 3 {
+		return nil, errors.New("this is no JWT: want three parts of base64url between dots")
+	}
+	return json.Marshal(flattened{Protected: parts[0], Payload: parts[1], Signature: parts[2]})
+}
+
+// Payload is what a statement says before it was verified: to find out of when
+// it is. Believe it only after [Verify].
+func Payload(signed []byte) ([]byte, error) {
+	var f flattened
+	if len(signed) > maxSize {
+		return nil, fmt.Errorf("%d bytes, more than %d", len(signed), maxSize)
+	}
+	if err := strict(signed, &f); err != nil {
+		return nil, err
+	}
+	payload, err := b64.DecodeString(f.Payload)
+	if err != nil {
+		return nil, errors.New("the payload is no base64url")
+	}
+	return payload, nil
 }
 
 // strict reads exactly one JSON object of known members.

@@ -18,13 +18,17 @@ type Authority struct {
 	KeyVersion uint32
 }
 
-// SaveAuthority writes an intermediate together with its key.
+// SaveAuthority writes an intermediate together with its key. Intermediates whose
+// version the key no longer has are gone.
 func (s *Store) SaveAuthority(ctx context.Context, a Authority, k keyring.Key) error {
 	cert, err := x509.ParseCertificate(a.DER)
 	if err != nil {
 		return err
 	}
 	return s.write(ctx, func(t *tx) error {
+		if _, err := t.exec(`DELETE FROM authority WHERE tenant = '' AND key_id = $1 AND key_version < $2`, k.ID.String(), k.Versions[0].N); err != nil {
+			return err
+		}
 		if err := t.saveKey(k); err != nil {
 			return err
 		}
@@ -46,7 +50,7 @@ func (s *Store) Authorities(ctx context.Context) ([]Authority, error) {
 		a.Purpose = ca.Purpose(purpose)
 		a.Key, err = keyring.ParseID(key)
 		return a, err
-	}, `SELECT purpose, der, key_id, key_version FROM authority WHERE tenant = '' ORDER BY purpose, created DESC`)
+	}, `SELECT purpose, der, key_id, key_version FROM authority WHERE tenant = '' ORDER BY purpose, key_version DESC, created DESC`)
 }
 
 // RecordIntent implements ca.Recorder.

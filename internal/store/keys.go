@@ -50,11 +50,13 @@ func (s *Store) KeyByID(ctx context.Context, tenant string, id keyring.ID) (keyr
 }
 
 // Keys reads all keys of all tenants, for checking them.
-func (s *Store) Keys(ctx context.Context) ([]keyring.Key, error) {
-	ks, err := list(ctx, s.reading, scanKey, `SELECT `+keyColumns+` FROM key ORDER BY tenant, name`)
+func (s *Store) Keys(ctx context.Context) ([]keyring.Key, error) { return keys(ctx, s.reading) }
+
+func keys(ctx context.Context, db querier) ([]keyring.Key, error) {
+	ks, err := list(ctx, db, scanKey, `SELECT `+keyColumns+` FROM key ORDER BY tenant, name`)
 	for i := range ks {
 		if err == nil {
-			ks[i], err = s.versions(ctx, ks[i])
+			ks[i], err = versions(ctx, db, ks[i])
 		}
 	}
 	return ks, err
@@ -65,12 +67,12 @@ func (s *Store) key(ctx context.Context, row scanner) (keyring.Key, error) {
 	if err != nil {
 		return k, plain(err)
 	}
-	return s.versions(ctx, k)
+	return versions(ctx, s.reading, k)
 }
 
-func (s *Store) versions(ctx context.Context, k keyring.Key) (keyring.Key, error) {
+func versions(ctx context.Context, db querier, k keyring.Key) (keyring.Key, error) {
 	var err error
-	k.Versions, err = list(ctx, s.reading, func(r scanner) (v keyring.Version, err error) {
+	k.Versions, err = list(ctx, db, func(r scanner) (v keyring.Version, err error) {
 		var created int64
 		err = r.Scan(&v.N, &created, &v.Wrapped)
 		v.Created = fromMillis(created)
@@ -88,4 +90,10 @@ func scanKey(r scanner) (k keyring.Key, err error) {
 	k.Class, k.Policy.Every, k.Since = keyring.Class(class), time.Duration(every)*time.Second, fromMillis(since)
 	k.ID, err = keyring.ParseID(id)
 	return k, err
+}
+
+// CountSecrets counts what the root key wraps beside keys.
+func (s *Store) CountSecrets(ctx context.Context) (vms, disks int, err error) {
+	err = s.reading.QueryRowContext(ctx, `SELECT (SELECT COUNT(*) FROM vm), (SELECT COUNT(*) FROM disk)`).Scan(&vms, &disks)
+	return vms, disks, err
 }

@@ -6,21 +6,30 @@ import (
 	"github.com/vouchsafe/vouchsafe/internal/verifier"
 )
 
+const moduleListColumns = `tenant, vm, version, list, signature, created`
+
+func scanModuleList(r scanner) (l verifier.ModuleList, err error) {
+	var created int64
+	err = r.Scan(&l.Tenant, &l.VM, &l.Version, &l.Signed.List, &l.Signed.Signature, &created)
+	l.Created = fromMillis(created)
+	return l, err
+}
+
 // ModuleLists implements verifier.Records: a VM's lists that were not withdrawn,
 // in the order of their versions.
 func (s *Store) ModuleLists(ctx context.Context, tenant, vm string) ([]verifier.ModuleList, error) {
-	return list(ctx, s.reading, func(r scanner) (l verifier.ModuleList, err error) {
-		var created int64
-		err = r.Scan(&l.Tenant, &l.VM, &l.Version, &l.Signed.List, &l.Signed.Signature, &created)
-		l.Created = fromMillis(created)
-		return l, err
-	}, `SELECT tenant, vm, version, list, signature, created FROM module_list WHERE tenant = $1 AND vm = $2 AND withdrawn = 0 ORDER BY version`, tenant, vm)
+	return list(ctx, s.reading, scanModuleList, `SELECT `+moduleListColumns+` FROM module_list WHERE tenant = $1 AND vm = $2 AND withdrawn = 0 ORDER BY version`, tenant, vm)
+}
+
+// TenantModuleLists implements verifier.Records.
+func (s *Store) TenantModuleLists(ctx context.Context, tenant string) ([]verifier.ModuleList, error) {
+	return list(ctx, s.reading, scanModuleList, `SELECT `+moduleListColumns+` FROM module_list WHERE tenant = $1 AND withdrawn = 0 ORDER BY vm, version`, tenant)
 }
 
 // SaveModuleList implements verifier.Records. A version is written once.
 func (s *Store) SaveModuleList(ctx context.Context, l verifier.ModuleList) error {
 	return s.write(ctx, func(t *tx) error {
-		if _, err := t.exec(`INSERT INTO module_list (tenant, vm, version, list, signature, created) VALUES ($1, $2, $3, $4, $5, $6)`,
+		if _, err := t.exec(`INSERT INTO module_list (`+moduleListColumns+`) VALUES ($1, $2, $3, $4, $5, $6)`,
 			l.Tenant, l.VM, int64(l.Version), l.Signed.List, l.Signed.Signature, millis(l.Created)); err != nil {
 			return err
 		}

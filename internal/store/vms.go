@@ -91,6 +91,18 @@ func (s *Store) VMsOn(ctx context.Context, tenant, host string) ([]enroll.VM, er
 	return list(ctx, s.reading, scanVM, `SELECT `+vmColumns+` FROM vm WHERE tenant = $1 AND host = $2 ORDER BY name`, tenant, host)
 }
 
+// VMByEK reads the VM of an endorsement key, whichever tenant's it is.
+func (s *Store) VMByEK(ctx context.Context, ekPublic []byte) (enroll.VM, error) {
+	v, err := scanVM(s.reading.QueryRowContext(ctx, `SELECT `+vmColumns+` FROM vm WHERE ek_public = $1`, ekPublic))
+	return v, plain(err)
+}
+
+// HasEKOfLength says whether any VM has an endorsement key of so many bytes.
+func (s *Store) HasEKOfLength(ctx context.Context, n int) (some bool, err error) {
+	err = s.reading.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM vm WHERE length(ek_public) = $1)`, n).Scan(&some)
+	return some, err
+}
+
 // VMs lists a tenant's VMs behind a name, in the order of names.
 func (s *Store) VMs(ctx context.Context, tenant, after string, limit int) ([]enroll.VM, error) {
 	return list(ctx, s.reading, scanVM, `SELECT `+vmColumns+` FROM vm WHERE tenant = $1 AND name > $2 ORDER BY name LIMIT $3`, tenant, after, limit)

@@ -1,6 +1,7 @@
 package verifier
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/x509"
@@ -38,11 +39,13 @@ func (v *Verifier) AllowModules(ctx context.Context, tenant, vm string, l attest
 	} else if len(current) >= attest.MaxModuleLists {
 		return fail(enroll.Refusal{Code: "MODULE_LISTS_TOO_MANY", Why: fmt.Sprintf("%d lists are in force; withdraw those of kernels that are gone", len(current))})
 	}
-	key, err := v.Keys.signer(ctx, tenant)
+	v.Keys.approving.RLock()
+	defer v.Keys.approving.RUnlock()
+	key, err := v.Keys.get(ctx, tenant)
 	if err != nil {
 		return fail(err)
 	}
-	signed, err := l.Sign(key)
+	signed, err := l.Sign(key.primary())
 	if err != nil {
 		return fail(err)
 	}
@@ -65,23 +68,46 @@ func (v *Verifier) Modules(ctx context.Context, tenant, vm string) ([]attest.Mod
 // moduleLists reads the lists and verifies each: what the database says counts
 // only under the tenant's policy key.
 func (v *Verifier) moduleLists(ctx context.Context, tenant, vm string) ([]*attest.AllowedModules, error) {
+	v.Keys.approving.RLock() // not between a rotation and what it signs
+	defer v.Keys.approving.RUnlock()
 	stored, err := v.Records.ModuleLists(ctx, tenant, vm)
 	if err != nil || len(stored) == 0 {
 		return nil, err
 	}
-	key, err := v.Keys.signer(ctx, tenant)
+	key, err := v.Keys.get(ctx, tenant)
 	if err != nil {
 		return nil, err
 	}
 	var out []*attest.AllowedModules
 	for i := range stored {
-		l, err := attest.VerifyModules(&stored[i].Signed, key.Public().(*ecdsa.PublicKey))
+		l, err := attest.VerifyModules(&stored[i].Signed, key.primary().Public().(*ecdsa.PublicKey))
 		if err != nil {
 			return nil, fmt.Errorf("version %d of the module lists of %s: %w", stored[i].Version, vm, err)
 		}
 		out = append(out, l)
 	}
 	return out, nil
+}
+
+// resignModules signs the lists of a tenant with the next version of its policy key.
+func (v *Verifier) resignModules(ctx context.Context, tenant string, old, next *policyKey) ([]ModuleList, error) {
+	lists, err := v.Records.TenantModuleLists(ctx, tenant)
+	for i := range lists {
+		known, err := attest.VerifyModules(&lists[i].Signed, old.primary().Public().(*ecdsa.PublicKey))
+		if err != nil {
+			return nil, fmt.Errorf("version %d of the module lists of %s: %w", lists[i].Version, lists[i].VM, err)
+		}
+		l := known.List()
+		signed, err := l.Sign(next.primary())
+		if err != nil {
+			return nil, err
+		}
+		if !bytes.Equal(signed.List, lists[i].Signed.List) {
+			return nil, fmt.Errorf("version %d of the module lists of %s is not written as this program writes it", lists[i].Version, lists[i].VM)
+		}
+		lists[i].Signed = *signed
+	}
+	return lists, err
 }
 
 // moduleSigner implements attest.ModuleSigner with the signature that IMA's

@@ -2,11 +2,8 @@ package verifier
 
 import (
 	"context"
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/sha256"
-	"crypto/x509"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -16,7 +13,6 @@ import (
 	"github.com/vouchsafe/vouchsafe/internal/attest"
 	"github.com/vouchsafe/vouchsafe/internal/derive"
 	"github.com/vouchsafe/vouchsafe/internal/enroll"
-	"github.com/vouchsafe/vouchsafe/internal/keyring"
 )
 
 // Limits of boots that wait for an operator, and why.
@@ -176,37 +172,48 @@ func (v *Verifier) Statements(ctx context.Context, tenant, vm string) ([]attest.
 }
 
 func (v *Verifier) approve(ctx context.Context, vm string, s *attest.Statement) error {
-	key, err := v.Keys.signer(ctx, s.Tenant)
+	v.Keys.approving.RLock()
+	defer v.Keys.approving.RUnlock()
+	key, err := v.Keys.get(ctx, s.Tenant)
 	if err != nil {
 		return err
 	}
-	signed, err := s.Sign(key, policyRef(s.Tenant, vm))
+	ref, err := key.sign(s, vm, v.Now())
 	if err != nil {
 		return err
 	}
-	return v.Records.SaveReference(ctx, Reference{Tenant: s.Tenant, Subject: vm, Version: s.Version, Signed: *signed, Created: v.Now()})
+	return v.Records.SaveReference(ctx, ref)
 }
 
 // references reads the approved sets and verifies each: what the database says
-// counts only under the tenant's policy key.
+// counts only under the newest version of the tenant's policy key.
 func (v *Verifier) references(ctx context.Context, tenant, vm string) ([]*attest.ReferenceValues, error) {
+	_, _, refs, err := v.stored(ctx, tenant, vm)
+	return refs, err
+}
+
+// stored is references with the key, and with what is on record beside each.
+func (v *Verifier) stored(ctx context.Context, tenant, vm string) (*policyKey, []Reference, []*attest.ReferenceValues, error) {
+	v.Keys.approving.RLock() // not between a rotation and what it signs
+	defer v.Keys.approving.RUnlock()
+	fail := func(err error) (*policyKey, []Reference, []*attest.ReferenceValues, error) { return nil, nil, nil, err }
 	stored, err := v.Records.References(ctx, tenant, vm)
-	if err != nil || len(stored) == 0 {
-		return nil, err
-	}
-	key, err := v.Keys.signer(ctx, tenant)
 	if err != nil {
-		return nil, err
+		return fail(err)
+	}
+	key, err := v.Keys.get(ctx, tenant)
+	if err != nil {
+		return fail(err)
 	}
 	var refs []*attest.ReferenceValues
 	for i := range stored {
-		r, err := attest.Verify(&stored[i].Signed, key.Public().(*ecdsa.PublicKey))
+		r, err := attest.Verify(&stored[i].Signed, key.primary().Public().(*ecdsa.PublicKey))
 		if err != nil {
-			return nil, fmt.Errorf("version %d of the reference values of %s: %w", stored[i].Version, vm, err)
+			return fail(fmt.Errorf("version %d of the reference values of %s: %w", stored[i].Version, vm, err))
 		}
 		refs = append(refs, r)
 	}
-	return refs, nil
+	return key, stored, refs, nil
 }
 
 func newest(refs []*attest.ReferenceValues) *attest.ReferenceValues {
@@ -217,63 +224,4 @@ func newest(refs []*attest.ReferenceValues) *attest.ReferenceValues {
 		}
 	}
 	return best
-}
-
-// KeyStore keeps keys, wrapped; internal/store is one.
-type KeyStore interface {
-	Key(ctx context.Context, tenant, name string) (keyring.Key, error)
-	SaveKey(ctx context.Context, k keyring.Key) error
-}
-
-// PolicyKeys are the tenants' policy keys: each is made when first needed, and
-// never rotated by itself, since what VMs sealed names it.
-type PolicyKeys struct {
-	Store KeyStore
-	Ring  *keyring.Ring
-	Now   func() time.Time
-
-	mu   sync.Mutex
-	open map[string]crypto.Signer
-}
-
-// policyKeyName is its name in the keyring.
-const policyKeyName = "policy"
-
-func (p *PolicyKeys) signer(ctx context.Context, tenant string) (crypto.Signer, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if s := p.open[tenant]; s != nil {
-		return s, nil
-	}
-	k, err := p.Store.Key(ctx, tenant, policyKeyName)
-	if errors.Is(err, enroll.ErrNotFound) {
-		if k, err = p.Ring.Create(tenant, policyKeyName, keyring.Identity, keyring.Policy{}, p.Now()); err == nil {
-			err = p.Store.SaveKey(ctx, k)
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("the policy key of tenant %s: %w", tenant, err)
-	}
-	opened, err := p.Ring.Open(k)
-	if err != nil {
-		return nil, fmt.Errorf("the policy key of tenant %s: %w", tenant, err)
-	}
-	s, err := opened.Signer(0)
-	if err != nil {
-		return nil, err
-	}
-	if p.open == nil {
-		p.open = map[string]crypto.Signer{}
-	}
-	p.open[tenant] = s
-	return s, nil
-}
-
-// Public is the tenant's policy key as a SubjectPublicKeyInfo.
-func (p *PolicyKeys) Public(ctx context.Context, tenant string) ([]byte, error) {
-	s, err := p.signer(ctx, tenant)
-	if err != nil {
-		return nil, err
-	}
-	return x509.MarshalPKIXPublicKey(s.Public())
 }

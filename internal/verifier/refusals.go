@@ -23,4 +23,7 @@ var Refusals = finding.Catalog{
 	{Code: "MODULE_LISTS_TOO_MANY", Severity: finding.Error,
 		Meaning: finding.Text{EN: "More lists of allowed modules are in force for this VM than are looked at.", ZH: "该虚拟机生效的模块允许列表过多。"},
 		Remedy:  finding.Text{EN: "vouchsafe policy modules NAME shows them; --withdraw VERSION ends one", ZH: "vouchsafe policy modules NAME 可查看；--withdraw 版本 可撤回其中之一"}},
+	{Code: "KEY_VERSION_IN_USE", Severity: finding.Error,
+		Meaning: finding.Text{EN: "A key keeps three versions beside the newest, and rotating would drop one that VMs still need to open their disks.", ZH: "密钥除最新版本外保留三个版本，此次轮换将丢弃仍有虚拟机用于打开磁盘的版本。"},
+		Remedy:  finding.Text{EN: "vouchsafe key show policy says how many; reboot those VMs, or revoke them: each seals anew at its next admission with a disk", ZH: "vouchsafe key show policy 可查看数量；请重启或吊销这些虚拟机：每台在下次带磁盘准入时重新密封"}},
 }

@@ -18,14 +18,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/vouchsafe/vouchsafe/finding"
 	"github.com/vouchsafe/vouchsafe/internal/admission"
 	"github.com/vouchsafe/vouchsafe/internal/attest"
+	"github.com/vouchsafe/vouchsafe/internal/ca"
 	"github.com/vouchsafe/vouchsafe/internal/derive"
 	"github.com/vouchsafe/vouchsafe/internal/enroll"
 	"github.com/vouchsafe/vouchsafe/internal/hosting"
+	"github.com/vouchsafe/vouchsafe/internal/keyring"
 	"github.com/vouchsafe/vouchsafe/internal/secret"
 	"github.com/vouchsafe/vouchsafe/tpm2"
 	"github.com/vouchsafe/vouchsafe/tpm2/client"
@@ -35,6 +38,15 @@ import (
 type Records interface {
 	References(ctx context.Context, tenant, subject string) ([]Reference, error)
 	SaveReference(ctx context.Context, r Reference) error
+	// TenantReferences are those of all VMs of a tenant.
+	TenantReferences(ctx context.Context, tenant string) ([]Reference, error)
+	// RotatePolicyKey writes a new version of the key and what it signed anew, as one.
+	RotatePolicyKey(ctx context.Context, k keyring.Key, refs []Reference, lists []ModuleList) error
+	// TenantModuleLists are those of all VMs of a tenant that were not withdrawn.
+	TenantModuleLists(ctx context.Context, tenant string) ([]ModuleList, error)
+	// Seals counts the admitted VMs by the version of the policy key that their
+	// local share is sealed under; 0 for none, -1 for those who never told.
+	Seals(ctx context.Context, tenant string) (map[int64]int, error)
 	// LastVersion is the highest version that ever was, withdrawn ones included.
 	LastVersion(ctx context.Context, tenant, subject string) (uint64, error)
 	SaveResult(ctx context.Context, r Outcome) error
@@ -49,7 +61,10 @@ type Reference struct {
 	Tenant, Subject string
 	Version         uint64
 	Signed          attest.SignedStatement
-	Created         time.Time
+	KeyVersion      uint32 // of the policy key that signed it
+	// Older has the approval for TPMs that still want an older version of the key.
+	Older   map[uint32]attest.Approval
+	Created time.Time
 }
 
 // Outcome is the last appraisal of a subject.
@@ -59,6 +74,8 @@ type Outcome struct {
 	Status          string // affirming, warning, contraindicated
 	Code            string // the gravest finding, or ""
 	Result          []byte // EAR
+	Token           string // the same, signed
+	Sealed          int64  // as in Records.Seals; -1 leaves what is on record
 }
 
 // Config is what a Verifier works with; all fields are needed.
@@ -67,6 +84,10 @@ type Config struct {
 	Keys    *PolicyKeys
 	Now     func() time.Time
 	Build   string // of this program, for the results
+	// Issuer is who the results are by, the service's trust domain, and Results
+	// who signs them now.
+	Issuer  string
+	Results func(ctx context.Context) (enroll.Signer, error)
 }
 
 // Verifier appraises. It is safe for concurrent use.
@@ -87,13 +108,14 @@ func New(c Config) *Verifier { return &Verifier{Config: c, mac: secret.Random(32
 // subject is whose evidence it is: a VM, or a host.
 type subject struct {
 	tenant, name string
+	kind         string // as in names of certificates
 	policy       string // by which its approved boots are known
 	id           string
 	ek           []byte // on record
 }
 
 func subjectVM(vm enroll.VM) subject {
-	return subject{vm.Tenant, vm.Name, vm.Name, vm.ID.String(), vm.EKPublic}
+	return subject{vm.Tenant, vm.Name, ca.KindVM, vm.Name, vm.ID.String(), vm.EKPublic}
 }
 
 // HostPolicy is the name by which the approved boots of a host are known. No VM
@@ -101,7 +123,7 @@ func subjectVM(vm enroll.VM) subject {
 func HostPolicy(host string) string { return "host/" + host }
 
 func subjectHost(h enroll.Host) subject {
-	return subject{h.Tenant, h.Name, HostPolicy(h.Name), h.ID.String(), h.EK}
+	return subject{h.Tenant, h.Name, ca.KindHost, HostPolicy(h.Name), h.ID.String(), h.EK}
 }
 
 // Challenge encrypts a secret to the endorsement key recorded at birth, for the
@@ -150,22 +172,27 @@ func (v *Verifier) Appraise(ctx context.Context, vm enroll.VM, e enroll.Evidence
 		exp.Counters = &attest.Counters{Reset: c.Reset, Restart: c.Restart}
 	}
 	binding := attest.Binding{Nonce: e.Nonce, Purpose: admission.Purpose, Exporter: e.Exporter}
-	j, err := v.judge(ctx, subjectVM(vm), e.Items, binding, exp)
+	j, err := v.judge(ctx, subjectVM(vm), e.Items, binding, exp, e.Sealed)
 	if err != nil {
 		return enroll.Appraisal{}, err
 	}
-	a := enroll.Appraisal{Affirming: j.affirming, Code: j.code, Why: j.why, Result: j.ear}
+	a := enroll.Appraisal{Affirming: j.affirming, Code: j.code, Why: j.why, Result: j.ear, Token: j.token}
 	if !a.Affirming {
 		return a, nil
 	}
-	return v.grant(ctx, vm, j.res, j.refs, a)
+	// 5. The keys that go with it.
+	i := slices.IndexFunc(j.stored, func(r Reference) bool { return r.Version == j.res.Reference.Version })
+	if a.Unlock, err = j.policy.unlock(&j.stored[i], j.sealed); err != nil {
+		return a, err
+	}
+	return grant(j.res, j.stored[i].Signed.Approved, a)
 }
 
 // AppraiseHost implements enroll.HostAppraiser. What a host's system is on
 // another host in turn is not asked: there is none below it that we know.
 func (v *Verifier) AppraiseHost(ctx context.Context, h enroll.Host, e enroll.HostEvidence, covers []byte) (enroll.HostAppraisal, error) {
 	binding := attest.Binding{Nonce: e.Nonce, Purpose: hosting.Purpose, Exporter: e.Exporter, Covers: covers}
-	j, err := v.judge(ctx, subjectHost(h), e.Items, binding, attest.Expected{Tier: attest.TPMAttested})
+	j, err := v.judge(ctx, subjectHost(h), e.Items, binding, attest.Expected{Tier: attest.TPMAttested}, nil)
 	if err != nil {
 		return enroll.HostAppraisal{}, err
 	}
@@ -181,11 +208,14 @@ type judgement struct {
 	affirming bool
 	code, why string
 	ear       []byte
+	token     string // ear, signed
 	res       *attest.Result
-	refs      []*attest.ReferenceValues
+	policy    *policyKey
+	stored    []Reference // what is approved
+	sealed    uint32      // the version of the policy key that a VM's local share is sealed under
 }
 
-func (v *Verifier) judge(ctx context.Context, s subject, items []enroll.Item, binding attest.Binding, exp attest.Expected) (judgement, error) {
+func (v *Verifier) judge(ctx context.Context, s subject, items []enroll.Item, binding attest.Binding, exp attest.Expected, sealed [][]byte) (judgement, error) {
 	var j judgement
 	// 1. The AK is in the TPM with the endorsement key on record, now.
 	ak, activated, ev := split(items)
@@ -203,21 +233,31 @@ func (v *Verifier) judge(ctx context.Context, s subject, items []enroll.Item, bi
 	binding.Tenant, binding.VM, binding.AKName = s.tenant, s.name, key.Name()
 	exp.Subject, exp.Tenant, exp.Policy, exp.Key, exp.Qualifying, exp.Now = s.policy, s.tenant, s.policy, key, binding.Digest(), v.Now()
 	// 3. What is approved.
-	if j.refs, err = v.references(ctx, s.tenant, s.policy); err != nil {
+	var refs []*attest.ReferenceValues
+	if j.policy, j.stored, refs, err = v.stored(ctx, s.tenant, s.policy); err != nil {
 		return j, err
 	}
 	if exp.Modules, err = v.moduleLists(ctx, s.tenant, s.policy); err != nil {
 		return j, err
 	}
 	exp.ModuleSigner = moduleSigner
-	// 4. The verdict.
-	j.res = attest.Appraise(ev, exp, j.refs)
+	// 4. The verdict, signed.
+	j.res = attest.Appraise(ev, exp, refs)
 	j.affirming = j.res.Status != attest.Contraindicated
 	j.code, j.why = gravest(j.res.Findings)
-	if j.ear, err = j.res.EAR(v.Build); err != nil {
+	if j.ear, err = j.res.EAR(v.Build, v.Issuer, ca.Name{TrustDomain: v.Issuer, Tenant: s.tenant, Kind: s.kind, Name: s.name}.String()); err != nil {
 		return j, err
 	}
-	out := Outcome{Tenant: s.tenant, Subject: s.policy, At: v.Now(), Status: string(j.res.Status), Code: j.code, Result: j.ear}
+	if j.token, err = v.signResult(ctx, j.ear); err != nil {
+		return j, err
+	}
+	out := Outcome{Tenant: s.tenant, Subject: s.policy, At: v.Now(), Status: string(j.res.Status), Code: j.code, Result: j.ear, Token: j.token, Sealed: -1}
+	if j.affirming && s.kind == ca.KindVM { // else it is a stranger's word
+		if j.sealed, err = j.policy.sealedUnder(s.tenant, s.policy, sealed); err != nil {
+			return j, err
+		}
+		out.Sealed = int64(j.sealed)
+	}
 	if err := v.Records.SaveResult(ctx, out); err != nil {
 		return j, err
 	}
@@ -228,20 +268,7 @@ func (v *Verifier) judge(ctx context.Context, s subject, items []enroll.Item, bi
 	return j, nil
 }
 
-func (v *Verifier) grant(ctx context.Context, vm enroll.VM, res *attest.Result, refs []*attest.ReferenceValues, a enroll.Appraisal) (enroll.Appraisal, error) {
-	var approval attest.Approval
-	for _, r := range refs {
-		if r.Statement().Version == res.Reference.Version {
-			approval = r.Approved()
-		}
-	}
-	policyKey, err := v.Keys.Public(ctx, vm.Tenant)
-	if err != nil {
-		return a, err
-	}
-	if a.Unlock, err = json.Marshal(admission.Unlock{PolicyKey: policyKey, Approval: &approval}); err != nil {
-		return a, err
-	}
+func grant(res *attest.Result, approval attest.Approval, a enroll.Appraisal) (_ enroll.Appraisal, err error) {
 	var boot *tpm2.TPMTPublic
 	for _, c := range res.Certified {
 		var p tpm2.TPMTPublic

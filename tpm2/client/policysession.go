@@ -129,6 +129,12 @@ func (s *Session) PolicyNV(by Auth, index *NVIndex, operandB []byte, offset uint
 	}, nil, by, About(index.Entity))
 }
 
+// PolicyCounterTimer compares a part of TPMS_TIME_INFO: clock is at offset 8,
+// resetCount at 16, restartCount at 20.
+func (s *Session) PolicyCounterTimer(operandB []byte, offset uint16, op tpm2.EO) error {
+	return s.c.Execute(&tpm2.PolicyCounterTimer{PolicySession: s.handle, OperandB: operandB, Offset: offset, Operation: op}, nil)
+}
+
 // PolicyNVWritten limits the session to NV indices that were written, or not yet.
 func (s *Session) PolicyNVWritten(written bool) error {
 	return s.c.Execute(&tpm2.PolicyNvWritten{PolicySession: s.handle, WrittenSet: tpm2.Bool(written)}, nil)

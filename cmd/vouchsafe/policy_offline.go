@@ -1,0 +1,125 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vouchsafe/vouchsafe/internal/api"
+	"github.com/vouchsafe/vouchsafe/internal/enroll"
+)
+
+func newPolicyOfflineCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{Use: "offline", Short: "Disks that open without the service: allow, revoke, show", Args: cobra.NoArgs}
+	cmd.AddCommand(newPolicyOfflineAllowCommand(a), newPolicyOfflineRevokeCommand(a), newPolicyOfflineShowCommand(a))
+	return cmd
+}
+
+func newPolicyOfflineAllowCommand(a *app) *cobra.Command {
+	var f clientFlags
+	var boots int
+	var running time.Duration
+	cmd := &cobra.Command{
+		Use:   "allow VM --boots N [--for D]",
+		Short: "Let a VM open its disks without the service, for a few boots",
+		Long: `Let a VM open its disks without the service when nobody answers (vouchsafe-agent unlock --offline). At
+each admission with its disk the VM gets a ticket that its TPM enforces: for N more resets of the vTPM,
+for D of its running time, in an approved boot alone. The TPM cannot know how long it was switched off.
+A ticket cannot be taken back from afar: a VM that is revoked and kept off the network opens until the
+ticket ran out. So allow few boots, and withdraw it when it is no longer needed.`,
+		Example: `  vouchsafe policy offline allow web1 --boots 3 --for 24h`,
+		Args:    exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if boots == 0 {
+				return usageError{fmt.Errorf("--boots N is missing: how many boots without the service, 1 to %d", enroll.MaxOfflineBoots)}
+			}
+			if running < 0 || running > enroll.MaxOfflineFor || running%time.Second != 0 {
+				return usageError{errors.New("--for wants whole seconds, at most 720h")}
+			}
+			c, err := f.open()
+			if err != nil {
+				return err
+			}
+			var o api.OfflineLeave
+			if err := c.call(cmd.Context(), "PUT", offlinePath(args[0]), api.AllowOffline{Boots: boots, Seconds: int64(running / time.Second)}, &o); err != nil {
+				return err
+			}
+			return a.showOffline(args[0], o)
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().IntVar(&boots, "boots", 0, "how many boots after each admission")
+	cmd.Flags().DurationVar(&running, "for", 0, "how long the vTPM may run after each admission (default 168h)")
+	return cmd
+}
+
+func offlinePath(vm string) string { return "/v1/vms/" + url.PathEscape(vm) + "/offline" }
+
+func newPolicyOfflineRevokeCommand(a *app) *cobra.Command {
+	var f clientFlags
+	cmd := &cobra.Command{
+		Use:   "revoke VM",
+		Short: "Withdraw that; what the VM has runs out, or goes when it is admitted",
+		Args:  exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := f.open()
+			if err != nil {
+				return err
+			}
+			var o api.OfflineLeave
+			if err := c.call(cmd.Context(), "DELETE", offlinePath(args[0]), nil, &o); err != nil {
+				return err
+			}
+			return a.showOffline(args[0], o)
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func newPolicyOfflineShowCommand(a *app) *cobra.Command {
+	var f clientFlags
+	cmd := &cobra.Command{
+		Use:   "show VM",
+		Short: "Show whether a VM opens its disks without the service, and what is out",
+		Args:  exactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := f.open()
+			if err != nil {
+				return err
+			}
+			var o api.OfflineLeave
+			if err := c.call(cmd.Context(), "GET", offlinePath(args[0]), nil, &o); err != nil {
+				return err
+			}
+			return a.showOffline(args[0], o)
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func (a *app) showOffline(vm string, o api.OfflineLeave) error {
+	if a.json {
+		return a.printJSON(o)
+	}
+	w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(w, "vm\t%s\n", vm)
+	if o.Boots == 0 {
+		fmt.Fprintf(w, "offline\t%s\n", a.say("no", "否"))
+	} else {
+		fmt.Fprintf(w, "offline\t%d boots, %s of running time after each admission, since %s\n", o.Boots, time.Duration(o.Seconds)*time.Second, o.Allowed)
+	}
+	if o.Issued != "" {
+		fmt.Fprintf(w, "out\tsince %s: %d boots, %s of running time\n", o.Issued, o.IssuedBoots, time.Duration(o.IssuedSeconds)*time.Second)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	a.printFindings(a.inLanguage(o.Findings))
+	return nil
+}
