@@ -18,11 +18,12 @@ import (
 
 var tpms = flag.Int("tpms", 20, "how many TPMs with random seeds TestPrimaries compares")
 
-// theirs is a running swtpm.
+// theirs is an swtpm.
 type theirs struct {
 	*client.Client
 	dir     string
-	control string
+	process *tpmsock.Process
+	conn    *tpmsock.Conn
 }
 
 // startTheirs runs Debian's swtpm on a state of its own, started up.
@@ -39,26 +40,39 @@ func startTheirs(t *testing.T) *theirs {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	p, err := tpmsock.Start(dir, "swtpm", "socket")
-	if err != nil {
+	s := &theirs{dir: dir}
+	s.start(t)
+	t.Cleanup(s.stop)
+	return s
+}
+
+// start runs the process and sends TPM2_Startup.
+func (s *theirs) start(t *testing.T) {
+	t.Helper()
+	var err error
+	if s.process, err = tpmsock.Start(s.dir, "swtpm", "socket"); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(p.Stop)
-	conn, err := tpmsock.Dial(p.Data)
-	if err != nil {
+	if s.conn, err = tpmsock.Dial(s.process.Data); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close() })
-	c := client.New(client.Direct(func(command []byte) []byte {
-		rsp, err := conn.Send(command)
+	s.Client = client.New(client.Direct(func(command []byte) []byte {
+		rsp, err := s.conn.Send(command)
 		if err != nil {
 			t.Error(err)
 		}
 		return rsp
 	}))
-	s := &theirs{c, dir, p.Control}
 	s.must(t, &tpm2.Startup{StartupType: tpm2.SUClear}, nil)
-	return s
+}
+
+// stop kills the process; the TPM has lost power.
+func (s *theirs) stop() {
+	if s.process != nil {
+		s.conn.Close()
+		s.process.Stop()
+		s.process = nil
+	}
 }
 
 func (s *theirs) must(t *testing.T, cmd tpm2.Command, rsp tpm2.Response, auths ...client.Auth) {
@@ -233,4 +247,53 @@ func compare(t *testing.T, theirs, ours *client.Client, p primary, what string) 
 		t.Errorf("%s: another key:\n%x, want\n%x", what, tpm2.Marshal(&got.Public), tpm2.Marshal(&want.Public))
 		return
 	}
+	if !isParent(&want.Public) {
+		return
+	}
+	const secret = "made under swtpm"
+	child, err := sealUnder(t, theirs, want, secret)
+	if err != nil {
+		t.Errorf("%s: sealing under swtpm: %v", what, err)
+		return
+	}
+	if opened, err := openUnder(t, ours, got, child); err != nil || string(opened) != secret {
+		t.Errorf("%s: what was sealed under swtpm opens as %q: %v", what, opened, err)
+	}
+}
+
+func isParent(p *tpm2.TPMTPublic) bool {
+	return p.ObjectAttributes.Has(tpm2.Restricted|tpm2.Decrypt) && p.Type != tpm2.AlgKeyedHash
+}
+
+// use authorizes for a storage key: by its authValue, or as an EK of the low range wants it.
+func use(t *testing.T, c *client.Client, k *client.Key) (auth client.Auth, done func()) {
+	t.Helper()
+	if k.Public.ObjectAttributes.Has(tpm2.UserWithAuth) {
+		return k, func() {}
+	}
+	s, err := c.EKSession(k, client.Hierarchy(tpm2.RHEndorsement, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Auth(k.Entity), func() { s.Close() }
+}
+
+func sealUnder(t *testing.T, c *client.Client, parent *client.Key, secret string) (*client.Blob, error) {
+	t.Helper()
+	auth, done := use(t, c, parent)
+	defer done()
+	b, _, err := c.Create(auth, client.NewObject{Public: client.SealTemplate(parent.Public.NameAlg, nil), Auth: client.Secret([]byte("password")), Data: []byte(secret)})
+	return b, err
+}
+
+func openUnder(t *testing.T, c *client.Client, parent *client.Key, b *client.Blob) ([]byte, error) {
+	t.Helper()
+	auth, done := use(t, c, parent)
+	defer done()
+	item, err := c.Load(auth, b, client.Secret([]byte("password")))
+	if err != nil {
+		return nil, err
+	}
+	defer c.Flush(item.Handle)
+	return c.Unseal(item)
 }

@@ -123,6 +123,7 @@ func parseSensitive(b []byte) (*tpm2.TPMTSensitive, tpm2.RC) {
 	if tpm2.Unmarshal(inner, s) != nil {
 		return nil, tpm2.RCSensitive
 	}
+	s.AuthValue = crypt.Trim(s.AuthValue) // other TPMs fill it up with zeros (Part 1, 24.7.3)
 	return s, tpm2.RCSuccess
 }
 
