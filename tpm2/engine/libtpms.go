@@ -39,8 +39,12 @@ func IsLibtpms(state []byte, volatile bool) bool {
 // Takeover is a TPM of libtpms in this engine's encoding.
 type Takeover struct {
 	Permanent []byte
-	Volatile  []byte   // nil when none was given
-	Left      []string // what did not come along, for people
+	Volatile  []byte // nil when none was given
+
+	Persistent []tpm2.Handle // the keys that came along
+	Indexes    []tpm2.Handle // and the NV indexes
+	Derivation string        // of the endorsement seed: libtpms-0 or libtpms-1
+	Left       []string      // what did not come along, for people
 }
 
 // TakeOverLibtpms makes state of this engine from the permanent state of
@@ -81,6 +85,13 @@ func TakeOverLibtpms(permanent, volatile []byte) (*Takeover, error) {
 			return nil, fmt.Errorf("taking over the running TPM of libtpms: it has more than fits here: %w", err)
 		}
 	}
+	for _, o := range x.nv.persistent {
+		out.Persistent = append(out.Persistent, o.handle)
+	}
+	for _, n := range x.nv.indexes {
+		out.Indexes = append(out.Indexes, n.pub.NVIndex)
+	}
+	out.Derivation = fmt.Sprintf("libtpms-%d", p.EP.Level)
 	out.Left = x.left
 	return out, nil
 }

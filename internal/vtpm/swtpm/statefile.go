@@ -77,45 +77,52 @@ func IsState(b []byte) bool {
 		uint64(binary.BigEndian.Uint32(b[6:])) == uint64(len(b))
 }
 
-// OpenState takes swtpm's envelope off a state file or blob, and says whether a
-// key protected what was in it. What is left is state of libtpms.
-func OpenState(b []byte, state, migration StateKey) (content []byte, sealed bool, err error) {
+// Sealed says which keys protected a state.
+type Sealed struct{ State, Migration bool }
+
+// OpenState takes swtpm's envelope off a state file or blob, and says which keys
+// protected what was in it. What is left is state of libtpms.
+func OpenState(b []byte, state, migration StateKey) (content []byte, sealed Sealed, err error) {
+	fail := func(err error) ([]byte, Sealed, error) { return nil, Sealed{}, err }
 	switch {
 	case len(b) < stateHeader:
-		return nil, false, fmt.Errorf("%d octets are too short for a state of swtpm", len(b))
+		return fail(fmt.Errorf("%d octets are too short for a state of swtpm", len(b)))
 	case len(b) > maxStateFile:
-		return nil, false, fmt.Errorf("%d octets are more than any state of swtpm has", len(b))
+		return fail(fmt.Errorf("%d octets are more than any state of swtpm has", len(b)))
 	case binary.BigEndian.Uint16(b[2:]) != stateHeader:
-		return nil, false, errors.New("it does not begin as a state of swtpm")
+		return fail(errors.New("it does not begin as a state of swtpm"))
 	case b[1] > stateVersion:
-		return nil, false, ErrStateNewer
+		return fail(ErrStateNewer)
 	case b[0] < stateVersion:
-		return nil, false, errors.New("it is of swtpm before 0.1, and never held a TPM 2.0 that this program can read")
+		return fail(errors.New("it is of swtpm before 0.1, and never held a TPM 2.0 that this program can read"))
 	case uint64(binary.BigEndian.Uint32(b[6:])) != uint64(len(b)):
-		return nil, false, fmt.Errorf("it says it has %d octets, and has %d: it is cut or damaged", binary.BigEndian.Uint32(b[6:]), len(b))
+		return fail(fmt.Errorf("it says it has %d octets, and has %d: it is cut or damaged", binary.BigEndian.Uint32(b[6:]), len(b)))
 	}
 	flags := binary.BigEndian.Uint16(b[4:])
 	tags, err := readTags(b[stateHeader:])
 	if err != nil {
-		return nil, false, err
+		return fail(err)
 	}
 	inner, wrapped := tags[tagMigration]
 	if flags&migrationFlag != 0 {
 		if inner, err = tags.open(tagEncryptedMigration, tagMigrationIV, migration, flags&migrationBig != 0); err != nil {
-			return nil, false, fmt.Errorf("the migration's encryption: %w", err)
+			return fail(fmt.Errorf("the migration's encryption: %w", err))
 		}
-		sealed, wrapped = true, true
+		sealed.Migration, wrapped = true, true
 	}
 	if wrapped { // a blob; a file begins here
 		if tags, err = readTags(inner); err != nil {
-			return nil, false, err
+			return fail(err)
 		}
 	}
 	if content, ok := tags[tagData]; ok {
 		return content, sealed, nil
 	}
-	content, err = tags.open(tagEncrypted, tagIV, state, flags&stateBig != 0)
-	return content, true, err
+	if content, err = tags.open(tagEncrypted, tagIV, state, flags&stateBig != 0); err != nil {
+		return fail(err)
+	}
+	sealed.State = true
+	return content, sealed, nil
 }
 
 // tags are data by tag, each at most once.
