@@ -24,6 +24,7 @@ type theirs struct {
 	dir     string
 	process *tpmsock.Process
 	conn    *tpmsock.Conn
+	su      tpm2.SU // what start sends
 }
 
 // startTheirs runs Debian's swtpm on a state of its own, started up.
@@ -63,7 +64,7 @@ func (s *theirs) start(t *testing.T) {
 		}
 		return rsp
 	}))
-	s.must(t, &tpm2.Startup{StartupType: tpm2.SUClear}, nil)
+	s.must(t, &tpm2.Startup{StartupType: s.su}, nil)
 }
 
 // stop kills the process; the TPM has lost power.
@@ -129,7 +130,7 @@ func clientOf(tpm *engine.TPM) *client.Client {
 func startOurs(t *testing.T, s *theirs) *client.Client {
 	t.Helper()
 	c := clientOf(s.takeOver(t))
-	if err := c.Execute(&tpm2.Startup{StartupType: tpm2.SUClear}, nil); err != nil {
+	if err := c.Execute(&tpm2.Startup{StartupType: s.su}, nil); err != nil {
 		t.Fatal(err)
 	}
 	return c

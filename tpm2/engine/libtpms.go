@@ -127,6 +127,10 @@ func (x *takeover) permanent() error {
 	nv.failedTries, nv.maxTries = p.FailedTries, p.MaxTries
 	nv.recoveryTime, nv.lockoutRecovery = p.RecoveryTime, p.LockoutRecovery
 	nv.lockoutAuthDisabled = !p.LockoutAuthEnabled
+	// libtpms counts a failure on suspicion at the next start (DA.c, DAStartup).
+	if p.OrderlyState == libtpms.SUDAUsed && x.v == nil && nv.recoveryTime != 0 && nv.failedTries < nv.maxTries {
+		nv.failedTries++
+	}
 
 	nv.resetCount, nv.totalResetCount = p.ResetCount, p.TotalResetCount
 	nv.clock, nv.clockSafe = p.Orderly.Clock, p.Orderly.ClockSafe
@@ -324,14 +328,13 @@ func (x *takeover) stateReset(r *libtpms.StateReset) (s stateReset, err error) {
 	}
 	s.pcrCounter = r.PCRCounter
 	s.commits.secret = crypt.HMAC(tpm2.AlgSHA512, r.NullProof, []byte("ephemeral keys after a take-over"))
-	saved := 0
-	for _, slot := range r.ContextArray {
-		if slot > maxSessions { // below that a session is loaded
-			saved++
+	// Of a session that was saved only the low bits of its context's number are
+	// kept, with those of the next number to compare. Below is a loaded one's slot.
+	for n, low := range r.ContextArray {
+		if low > libtpms.LoadedSessions && n < maxSessions {
+			last := r.ContextCounter - 1
+			s.savedAt[n] = last - (last-uint64(low))&uint64(r.ContextMask)
 		}
-	}
-	if saved > 0 {
-		x.leave("%d sessions that were saved outside the TPM: TPM2_ContextLoad refuses them", saved)
 	}
 	return s, nil
 }
@@ -459,7 +462,7 @@ func (x *takeover) sessions(t *TPM) error {
 		if f == nil {
 			return fmt.Errorf("%w: session %d is in a slot that is free", ErrState, n)
 		}
-		s, err := x.takeSession(t, f, n)
+		s, err := t.takeSession(f, n)
 		if err != nil {
 			return err
 		}
@@ -471,7 +474,7 @@ func (x *takeover) sessions(t *TPM) error {
 	return nil
 }
 
-func (x *takeover) takeSession(t *TPM, f *libtpms.Session, n int) (*session, error) {
+func (t *TPM) takeSession(f *libtpms.Session, n int) (*session, error) {
 	a := f.Attributes
 	if !implementsAlg(f.Symmetric.Algorithm) && f.Symmetric.Algorithm != tpm2.AlgNull || crypt.Hash(f.Hash) == 0 {
 		return nil, fmt.Errorf("session %d %w", n, ErrUnsupported)

@@ -39,6 +39,9 @@ var ErrNewer = errors.New("written by a newer libtpms than is known here")
 // ErrUnsupported is wrapped where an object or index uses an algorithm that package tpm2 does not have.
 var ErrUnsupported = errors.New("uses what this program does not have")
 
+// LoadedSessions is how many sessions can be loaded at once (MAX_LOADED_SESSIONS).
+const LoadedSessions = 3
+
 // Seed is a primary seed with its compatibility level, which says how primary keys come from it.
 type Seed struct {
 	Value []byte
@@ -128,7 +131,7 @@ type StateReset struct {
 	NullSeed        Seed
 	ClearCount      uint32
 	ObjectContextID uint64
-	ContextArray    []uint16 // of saved sessions: the low bits of their context's number; below maxSlots: a loaded one's slot
+	ContextArray    []uint16 // of a saved session the low bits of its context's number; up to LoadedSessions: a loaded one's slot, from 1
 	ContextMask     uint16
 	ContextCounter  uint64
 	AuditDigest     []byte
@@ -291,7 +294,7 @@ func (p *Permanent) data(r *reader) {
 			b.fail(fmt.Errorf("it has %d groups of PCRs with a policy, and one is known", n))
 		}
 		b.rest(v >= 2)
-		r.close(b)
+		r.close(b, "PCR policies")
 	}
 	p.NextBanks = banks(r)
 	pp := r.sized(maxCommands)
@@ -346,7 +349,7 @@ func orderly(r *reader) (o Orderly) {
 	drbg(r)
 	if b := r.block(); b != nil {
 		o.SelfHeal, o.Lockout, o.Time = b.u64(), b.u64(), b.u64()
-		r.close(b)
+		r.close(b, "timers")
 	}
 	r.rest(version >= 2)
 	return o
@@ -388,7 +391,7 @@ func stateReset(r *reader) *StateReset {
 	s.RestartCount, s.PCRCounter = r.u32(), r.u32()
 	if b := r.block(); b != nil { // with elliptic curves
 		s.CommitCounter, s.CommitNonce, s.CommitArray = b.u64(), b.sized(maxDigest), b.sized(1024)
-		r.close(b)
+		r.close(b, "commits")
 	}
 	if version < 2 {
 		return s

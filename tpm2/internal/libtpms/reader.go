@@ -141,8 +141,10 @@ func (r *reader) block() *reader {
 
 // close checks that a block was read whole; adopt takes only its errors, for
 // blocks to which later versions add.
-func (r *reader) close(b *reader) {
-	b.end()
+func (r *reader) close(b *reader, what string) {
+	if b.end(); b.err != nil {
+		b.err = fmt.Errorf("%s: %w", what, b.err)
+	}
 	r.adopt(b)
 }
 

@@ -1,6 +1,8 @@
 package libtpms
 
 import (
+	"bytes"
+	"crypto/sha1"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -91,6 +93,14 @@ func ReadVolatile(state []byte) (*Volatile, error) {
 	if len(state) > MaxState {
 		return nil, fmt.Errorf("%d octets are more than any state of libtpms has", len(state))
 	}
+	// A SHA-1 of all before it stands at the end, against accidents (Volatile.c).
+	if len(state) < sha1.Size {
+		return nil, errCut
+	}
+	state, sum := state[:len(state)-sha1.Size], state[len(state)-sha1.Size:]
+	if want := sha1.Sum(state); !bytes.Equal(want[:], sum) {
+		return nil, errors.New("it is cut or damaged: its digest does not match")
+	}
 	r := &reader{buf: state}
 	v := new(Volatile)
 	version := r.open(partVolatile)
@@ -100,7 +110,7 @@ func ReadVolatile(state []byte) (*Volatile, error) {
 	v.Locality3 = r.flag()
 	if b := r.block(); b != nil {
 		v.DAUsed = b.flag()
-		r.close(b)
+		r.close(b, "daUsed")
 	}
 	r.flag() // power was lost
 	v.PreviousShutdown = r.u16()
@@ -113,15 +123,15 @@ func ReadVolatile(state []byte) (*Volatile, error) {
 	if b := r.block(); b != nil {
 		if timers := b.block(); timers != nil {
 			v.SelfHeal, v.LockoutTimer = timers.u64(), timers.u64()
-			b.close(timers)
+			b.close(timers, "timers")
 		}
-		r.close(b)
+		r.close(b, "DA")
 	}
 	if b := r.block(); b != nil {
 		b.u32()
 		v.OrderlyIndexes = rawIndexRAM(b, b.sized(0xffff))
 		v.MaxCounter = b.u64()
-		r.close(b)
+		r.close(b, "NV")
 	}
 	each := func(what string, most int, read func(*reader)) {
 		b := r.block()
@@ -139,7 +149,7 @@ func ReadVolatile(state []byte) (*Volatile, error) {
 			b.u32() // the oldest saved one
 			b.u32() // free slots
 		}
-		r.close(b)
+		r.close(b, what)
 	}
 	each("objects", maxSlots, func(b *reader) { v.Objects = append(v.Objects, anyObject(b)) })
 	each("PCRs", tpm2.PCRCount, v.pcr)
