@@ -10,7 +10,7 @@ import (
 // ReadObject reads the inside of an object's saved context (ContextCommands.c).
 func ReadObject(b []byte) (*Object, error) {
 	r := &reader{buf: b}
-	o := anyObject(r)
+	o := anyObject(r, "a saved object")
 	r.end()
 	if r.err != nil {
 		return nil, r.err

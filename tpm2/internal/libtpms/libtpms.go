@@ -475,7 +475,7 @@ func (p *Permanent) userNV(r *reader) {
 		case tpm2.HTNVIndex:
 			p.Indexes = append(p.Indexes, index(r, h))
 		case tpm2.HTPersistent:
-			o := anyObject(r)
+			o := anyObject(r, fmt.Sprintf("the persistent key 0x%08x", uint32(h)))
 			if r.err == nil && (o == nil || o.Sequence != nil) {
 				r.fail(fmt.Errorf("at handle 0x%08x there is no key", uint32(h)))
 				break
@@ -497,7 +497,7 @@ func (p *Permanent) userNV(r *reader) {
 
 func index(r *reader, h tpm2.Handle) (x Index) {
 	version := r.open(partIndex)
-	r.structure(&x.Public, fmt.Sprintf("NV index 0x%08x", uint32(h)))
+	r.structure(&x.Public, fmt.Sprintf("the NV index 0x%08x", uint32(h)))
 	x.Auth = r.sized(maxDigest)
 	r.rest(version >= 2)
 	n := r.u32()

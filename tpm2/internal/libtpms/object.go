@@ -90,19 +90,19 @@ var (
 	knownAttributes = External<<1 - 1
 )
 
-// anyObject reads a slot for objects; nil is an empty one.
-func anyObject(r *reader) *Object {
+// anyObject reads a slot for objects; nil is an empty one. what names it in errors.
+func anyObject(r *reader, what string) *Object {
 	version := r.open(partAny)
 	o := &Object{Attributes: Attributes(r.u32())}
 	switch {
 	case o.Attributes&^knownAttributes != 0:
-		r.fail(fmt.Errorf("an object has attributes 0x%x: is it of a big-endian host?", uint32(o.Attributes)))
+		r.fail(fmt.Errorf("%s has attributes 0x%x: is it of a big-endian host?", what, uint32(o.Attributes)))
 	case !o.Attributes.Has(occupied):
 		o = nil
 	case o.Attributes&hashSequences != 0:
 		o.sequence(r)
 	default:
-		o.key(r)
+		o.key(r, what)
 	}
 	r.rest(version >= 2)
 	if r.err != nil {
@@ -111,9 +111,9 @@ func anyObject(r *reader) *Object {
 	return o
 }
 
-func (o *Object) key(r *reader) {
+func (o *Object) key(r *reader, what string) {
 	version := r.open(partObject)
-	r.structure(&o.Public, "a key")
+	r.structure(&o.Public, what)
 	sensitive := tpm2.TPMTSensitive{SensitiveType: r.alg(), AuthValue: r.sized(maxDigest), SeedValue: r.sized(maxDigest)}
 	private := func() []byte { return r.sized(maxPrivate) }
 	switch u := &sensitive.Sensitive; sensitive.SensitiveType {
@@ -127,11 +127,11 @@ func (o *Object) key(r *reader) {
 		u.Sym = private()
 	case tpm2.AlgError: // there is only a public area
 	default:
-		r.fail(fmt.Errorf("a key has a private area of type 0x%x", uint16(sensitive.SensitiveType)))
+		r.fail(fmt.Errorf("%s has a private area of type 0x%x", what, uint16(sensitive.SensitiveType)))
 	}
 	if !o.Attributes.Has(PublicOnly) && r.err == nil {
 		if sensitive.SensitiveType != o.Public.Type {
-			r.fail(errors.New("a key's private area is of another type than its public area"))
+			r.fail(fmt.Errorf("the private area of %s is of another type than its public area", what))
 		}
 		o.Sensitive = &sensitive
 	}

@@ -151,7 +151,9 @@ func ReadVolatile(state []byte) (*Volatile, error) {
 		}
 		r.close(b, what)
 	}
-	each("objects", maxSlots, func(b *reader) { v.Objects = append(v.Objects, anyObject(b)) })
+	each("objects", maxSlots, func(b *reader) {
+		v.Objects = append(v.Objects, anyObject(b, fmt.Sprintf("the loaded object 0x%08x", 0x80000000+len(v.Objects))))
+	})
 	each("PCRs", tpm2.PCRCount, v.pcr)
 	each("sessions", maxSlots, func(b *reader) { v.Sessions = append(v.Sessions, slot(b)) })
 	v.Failed, v.Established = r.flag(), r.flag()
