@@ -8,6 +8,8 @@ import (
 	"crypto/sha512"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -547,5 +549,78 @@ func TestSequences(t *testing.T) {
 				t.Error("the ticket of an innocent message is empty")
 			}
 		})
+	}
+}
+
+// TestFixtures writes, with -update, the states that tests without swtpm read:
+// of a furnished TPM, cold and suspended, and in swtpm's envelopes.
+func TestFixtures(t *testing.T) {
+	if !*update {
+		t.Skip("with -args -update it writes testdata")
+	}
+	write := func(name string, b []byte) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := startTheirs(t)
+	furnish(t, s.Client)
+	var sequence tpm2.HashSequenceStartResponse
+	s.must(t, &tpm2.HashSequenceStart{HashAlg: tpm2.AlgNull}, &sequence)
+	s.must(t, &tpm2.SequenceUpdate{SequenceHandle: sequence.SequenceHandle, Buffer: []byte("half of it")}, nil, client.Entity{Handle: sequence.SequenceHandle})
+	if _, err := s.CreatePrimary(platform, client.SigningTemplate(client.RSA2048)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.StartSession(client.SessionConfig{Type: tpm2.SEPolicy, Hash: tpm2.AlgSHA256}); err != nil {
+		t.Fatal(err)
+	}
+	control, err := tpmsock.DialControl(s.process.Control)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer control.Close()
+	if err := control.Store(); err != nil {
+		t.Fatal(err)
+	}
+	const parser, files = "../../tpm2/internal/libtpms/testdata/", "../../internal/vtpm/testdata/swtpm/"
+	write(parser+"permanent-0.9.2.bin", s.state(t, "permall"))
+	write(parser+"volatile-0.9.2.bin", s.state(t, "volatilestate"))
+	for _, name := range []string{"tpm2-00.permall", "tpm2-00.volatilestate"} {
+		b, err := os.ReadFile(filepath.Join(s.dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(files+"clear/"+name, b)
+	}
+	s.must(t, &tpm2.Shutdown{ShutdownType: tpm2.SUState}, nil)
+	write(parser+"permanent-0.9.2-sleeping.bin", s.state(t, "permall"))
+	for name, key := range map[string]string{
+		"aes128": "mode=aes-128-cbc,format=binary,file=", "aes256": "mode=aes-256-cbc,format=binary,file=", "passphrase": "mode=aes-256-cbc,pwdfile=",
+	} {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "key")
+		write(file, map[string][]byte{"aes128": bytes.Repeat([]byte{7}, 16), "aes256": bytes.Repeat([]byte{7}, 32), "passphrase": []byte("correct horse\n")}[name])
+		p, err := tpmsock.Start(dir, "swtpm", "socket", "--key", key+file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := tpmsock.Dial(p.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Send([]byte{0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x44, 0, 0}); err != nil { // once it answers, its state is there
+			t.Fatal(err)
+		}
+		conn.Close()
+		p.Stop()
+		b, err := os.ReadFile(filepath.Join(dir, "tpm2-00.permall"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(files+name+"/tpm2-00.permall", b)
 	}
 }
