@@ -2,6 +2,7 @@ package takeover
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -233,6 +234,9 @@ func compare(t *testing.T, theirs, ours *client.Client, p primary, what string) 
 	in := client.Hierarchy(p.hierarchy, nil)
 	object := client.NewObject{Public: p.template, Data: p.data}
 	want, _, err := theirs.CreatePrimaryObject(in, object)
+	if p.template.Type == tpm2.AlgRSA && p.template.Parameters.RSADetail.KeyBits == 3072 && errors.Is(err, tpm2.RCValue.Param(2)) {
+		return // libtpms before 0.8
+	}
 	if err != nil {
 		t.Errorf("%s: swtpm: %v", what, err)
 		return

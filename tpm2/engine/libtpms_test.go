@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"testing"
 
@@ -21,12 +22,18 @@ func libtpmsState(t testing.TB, name string) []byte {
 // TestTakeOver: what is taken over is state like any other, off, asleep and
 // running. What is in it is compared with swtpm in test/takeover.
 func TestTakeOver(t *testing.T) {
-	perm, vol, asleep := libtpmsState(t, "permanent-0.9.2.bin"), libtpmsState(t, "volatile-0.9.2.bin"), libtpmsState(t, "permanent-0.9.2-sleeping.bin")
+	for version, level := range map[string]uint8{"0.7.11": 0, "0.8.10": 1, "0.9.2": 1, "0.10": 1} {
+		t.Run(version, func(t *testing.T) { takeOver(t, version, level) })
+	}
+}
+
+func takeOver(t *testing.T, version string, level uint8) {
+	perm, vol, asleep := libtpmsState(t, "permanent-"+version+".bin"), libtpmsState(t, "volatile-"+version+".bin"), libtpmsState(t, "permanent-"+version+"-sleeping.bin")
 	x, err := TakeOverLibtpms(perm, vol)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(x.Persistent) != 5 || len(x.Indexes) != 11 || x.Derivation != "libtpms-1" {
+	if len(x.Persistent) != 5 || len(x.Indexes) != 11 || x.Derivation != fmt.Sprintf("libtpms-%d", level) {
 		t.Errorf("%x %x %s", x.Persistent, x.Indexes, x.Derivation)
 	}
 	tpm, err := PowerOn(Config{}, x.Permanent)
@@ -39,7 +46,7 @@ func TestTakeOver(t *testing.T) {
 	if !bytes.Equal(tpm.Permanent(), x.Permanent) {
 		t.Error("the permanent state does not come back the same")
 	}
-	if tpm.nv.ep.derivation != derivationLibtpms1 || tpm.nv.failedTries != 2 {
+	if tpm.nv.ep.derivation != derivationLibtpms0+level || tpm.nv.failedTries != 2 {
 		t.Errorf("derivation %d, %d failed tries", tpm.nv.ep.derivation, tpm.nv.failedTries)
 	}
 	// Off, the two failures are followed by the one that libtpms counts on suspicion.
@@ -104,8 +111,10 @@ func TestTakeOverRefusals(t *testing.T) {
 }
 
 func FuzzTakeOver(f *testing.F) {
-	f.Add(libtpmsState(f, "permanent-0.9.2.bin"))
-	f.Add(libtpmsState(f, "permanent-0.9.2-sleeping.bin"))
+	for _, version := range []string{"0.7.11", "0.8.10", "0.9.2", "0.10"} {
+		f.Add(libtpmsState(f, "permanent-"+version+".bin"))
+		f.Add(libtpmsState(f, "permanent-"+version+"-sleeping.bin"))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		x, err := TakeOverLibtpms(b, nil)
 		if err != nil {
