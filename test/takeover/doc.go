@@ -6,6 +6,6 @@
 //	  └── tpm2-00.permall, .volatilestate ──► engine.TakeOverLibtpms ──commands──► the same again
 //
 // The oracle is swtpm itself: nothing here says what a key should be. `go test`
-// compares some 20 TPMs with random seeds, `go test -args -tpms 1000` as many as
-// are asked for. Begin with TestPrimaries.
+// compares 20 TPMs with random seeds, with VOUCHSAFE_LONG 1,000 (ten minutes),
+// and `-args -tpms N` as many as are asked for. Begin with TestPrimaries.
 package takeover
