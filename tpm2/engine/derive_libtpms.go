@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"io"
 	"math/big"
+	"slices"
+	"sync"
 
 	"github.com/vouchsafe/vouchsafe/tpm2"
 	"github.com/vouchsafe/vouchsafe/tpm2/internal/crypt"
@@ -172,7 +174,7 @@ func libtpmsPrime(bits int, g *libtpmsDRBG, level0 bool) *big.Int {
 	case bits <= 1024:
 		limit = 38891
 	}
-	e, r, candidate := big.NewInt(rsaExponent), new(big.Int), new(big.Int)
+	e, r := big.NewInt(rsaExponent), new(big.Int)
 	for {
 		base := libtpmsStart(bits, g, level0)
 		order := uint32(base.Uint64()) | 0x80000000 // Uint64 is the low word
@@ -189,16 +191,77 @@ func libtpmsPrime(bits int, g *libtpmsDRBG, level0 bool) *big.Int {
 				left = append(left, uint16(i))
 			}
 		}
-		for len(left) > 0 {
-			n := int(order % uint32(len(left)))
-			candidate.Add(base, r.SetUint64(2*uint64(left[n])))
-			left = append(left[:n], left[n+1:]...)
-			if m := r.Mod(candidate, e); m.BitLen() > 1 && libtpmsMillerRabin(candidate, g) {
-				return candidate
+		next := func() *big.Int { // nil when the field is used up
+			for len(left) > 0 {
+				n := int(order % uint32(len(left)))
+				candidate := new(big.Int).SetUint64(2 * uint64(left[n]))
+				candidate.Add(candidate, base)
+				left = append(left[:n], left[n+1:]...)
+				if r.Mod(candidate, e).BitLen() > 1 { // neither 0 nor 1
+					return candidate
+				}
 			}
+			return nil
+		}
+		if p := libtpmsSearch(next, g); p != nil {
+			return p
 		}
 	}
 }
+
+// libtpmsSearch finds the first candidate that is prime. Nearly all fail the
+// first round of their test, which then has drawn one base: so a few are tried at
+// once, each with the base it gets if all before it fail. Where one does not, the
+// generator goes back to where that one left it.
+func libtpmsSearch(next func() *big.Int, g *libtpmsDRBG) *big.Int {
+	type trial struct {
+		test   *millerRabin
+		after  libtpmsDRBG // the generator when its first base was drawn
+		passed bool
+	}
+	var queue []*trial // tried, and not yet judged
+	for {
+		for len(queue) < libtpmsAtOnce {
+			c := next()
+			if c == nil {
+				break
+			}
+			t := &trial{test: newMillerRabin(c)}
+			t.test.draw(g)
+			t.after = *g
+			queue = append(queue, t)
+		}
+		if len(queue) == 0 {
+			return nil
+		}
+		var wait sync.WaitGroup
+		for _, t := range queue {
+			wait.Go(func() { t.passed = t.test.round() })
+		}
+		wait.Wait()
+		at := slices.IndexFunc(queue, func(t *trial) bool { return t.passed })
+		if at < 0 {
+			queue = queue[:0]
+			continue
+		}
+		*g = queue[at].after
+		if queue[at].test.more(g) {
+			return queue[at].test.w
+		}
+		// It failed a later round, which no number of this size has been seen to
+		// do. Those behind it draw anew.
+		rest := queue[at+1:]
+		for _, t := range rest {
+			t.test.draw(g)
+			t.after = *g
+		}
+		queue = append(queue[:0], rest...)
+	}
+}
+
+// libtpmsAtOnce is how many candidates are tried at once. Of what is tried
+// beyond the prime the work is lost: a few in a hundred.
+const libtpmsAtOnce = 2
 
 // libtpmsStart draws the number where the search for a prime begins: odd, and
 // at least 0.7071 of its range, so that a product of two has all its bits
@@ -222,37 +285,59 @@ func libtpmsStart(bits int, g *libtpmsDRBG, level0 bool) *big.Int {
 	return new(big.Int).SetBytes(b)
 }
 
-// libtpmsMillerRabin is FIPS 186-3, C.3.1, with bases from the generator
-// (CryptPrime.c, MillerRabin).
-func libtpmsMillerRabin(w *big.Int, g *libtpmsDRBG) bool {
-	one := big.NewInt(1)
-	minus := new(big.Int).Sub(w, one)
-	a := minus.TrailingZeroBits()
-	m := new(big.Int).Rsh(minus, a)
+// millerRabin is the test of FIPS 186-3, C.3.1, of one number w, with bases from
+// the generator (CryptPrime.c, MillerRabin).
+type millerRabin struct {
+	w, minus, m *big.Int // w-1 = m * 2^a
+	a           uint
+	base        *big.Int
+}
+
+func newMillerRabin(w *big.Int) *millerRabin {
+	t := &millerRabin{w: w, minus: new(big.Int).Sub(w, one), base: new(big.Int)}
+	t.a = t.minus.TrailingZeroBits()
+	t.m = new(big.Int).Rsh(t.minus, t.a)
+	return t
+}
+
+var one = big.NewInt(1)
+
+// draw takes the next base from the generator, one above 1 and below w-1.
+func (t *millerRabin) draw(g *libtpmsDRBG) {
+	for {
+		if t.base.SetBytes(take(g, (t.w.BitLen()+7)/8)); t.base.Cmp(one) > 0 && t.base.Cmp(t.minus) < 0 {
+			return
+		}
+	}
+}
+
+// round reports whether w may be prime as far as the base tells.
+func (t *millerRabin) round() bool {
+	z := new(big.Int).Exp(t.base, t.m, t.w)
+	if z.Cmp(one) == 0 || z.Cmp(t.minus) == 0 {
+		return true
+	}
+	for range t.a - 1 {
+		if z.Mod(z.Mul(z, z), t.w); z.Cmp(t.minus) == 0 {
+			return true
+		}
+		if z.Cmp(one) == 0 {
+			return false
+		}
+	}
+	return false
+}
+
+// more does the rounds after the first.
+func (t *millerRabin) more(g *libtpmsDRBG) bool {
 	rounds := 5
-	if w.BitLen() >= 1536 {
+	if t.w.BitLen() >= 1536 {
 		rounds = 4
 	}
-	b, z, size := new(big.Int), new(big.Int), (w.BitLen()+7)/8
-trials:
-	for range rounds {
-		for {
-			if b.SetBytes(take(g, size)); b.Cmp(one) > 0 && b.Cmp(minus) < 0 {
-				break
-			}
+	for range rounds - 1 {
+		if t.draw(g); !t.round() {
+			return false
 		}
-		if z.Exp(b, m, w); z.Cmp(one) == 0 || z.Cmp(minus) == 0 {
-			continue
-		}
-		for range a - 1 {
-			if z.Mod(z.Mul(z, z), w); z.Cmp(minus) == 0 {
-				continue trials
-			}
-			if z.Cmp(one) == 0 {
-				return false
-			}
-		}
-		return false
 	}
 	return true
 }

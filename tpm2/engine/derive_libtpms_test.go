@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
+	"math/big"
 	"os"
 	"strings"
 	"testing"
@@ -97,5 +98,47 @@ func BenchmarkPrimaryLibtpms(b *testing.B) {
 		if _, rc := generate(&pub, s.primaryLibtpms(&pub, nil, nil), nil, nil); rc != tpm2.RCSuccess {
 			b.Fatal(rc)
 		}
+	}
+}
+
+// TestLibtpmsSearch: trying several candidates at once finds the same number,
+// and leaves the generator the same, as trying one after the other. Small
+// numbers are taken since many of them pass a first round and fail a later one.
+func TestLibtpmsSearch(t *testing.T) {
+	later := 0
+	for n := range 2000 {
+		candidates := func() func() *big.Int {
+			i := 0
+			return func() *big.Int {
+				if i++; i > 40 {
+					return nil
+				}
+				return big.NewInt(int64(91 + 2*((n*7+i*i*31)%1200)))
+			}
+		}
+		start := []byte{byte(n), byte(n >> 8)}
+		g := newLibtpmsDRBG(start)
+		got := libtpmsSearch(candidates(), g)
+
+		want, h := (*big.Int)(nil), newLibtpmsDRBG(start)
+		for next, c := candidates(), new(big.Int); want == nil; {
+			if c = next(); c == nil {
+				break
+			}
+			r := newMillerRabin(c)
+			if r.draw(h); r.round() {
+				if r.more(h) {
+					want = c
+				} else {
+					later++
+				}
+			}
+		}
+		if (got == nil) != (want == nil) || got != nil && got.Cmp(want) != 0 || *g != *h {
+			t.Fatalf("start %x: %v and not %v, or another generator", start, got, want)
+		}
+	}
+	if later < 20 {
+		t.Errorf("only %d candidates failed in a later round", later)
 	}
 }
