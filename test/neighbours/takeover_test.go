@@ -341,3 +341,30 @@ func TestImportRefusals(t *testing.T) {
 	refused("STATE_FOREIGN_UNSUPPORTED", "tpm2_evictcontrol", odd)
 	refused("0x81000042", "--dry-run", odd)
 }
+
+// TestTakeOverLibvirt starts the same domain first with Debian's swtpm, then
+// with vouchsafe, which libvirt finds in its place.
+func TestTakeOverLibvirt(t *testing.T) {
+	need(t, "libvirt-daemon libvirt-daemon-driver-qemu qemu-system-x86 swtpm-tools", "virt-qemu-run", "qemu-system-x86_64", "swtpm_setup", "swtpm_ioctl")
+	needRoot(t)
+	debian(t)
+	const tpm = `<tpm model='tpm-crb'><backend type='emulator' version='2.0' persistent_state='yes'/></tpm>`
+	root := shortDir(t)
+	said, out, err := runDomainBy(t, os.Getenv("PATH"), root, tpm)
+	if !bytes.Contains(said, []byte("RANDOM /dev/tpm0 80010000001c00000000")) {
+		t.Fatalf("under swtpm: %v\n%s\n%s", err, out, said)
+	}
+	old, err := filepath.Glob(filepath.Join(root, "lib", "swtpm", "*", "tpm2", "tpm2-00.permall"))
+	if err != nil || len(old) != 1 {
+		t.Fatalf("libvirt kept no state of swtpm: %v %v", old, err)
+	}
+	before := readFile(t, old[0])
+	said, out, err = runDomain(t, root, tpm)
+	log, _ := os.ReadFile(filepath.Join(root, "log", "swtpm", "web1-swtpm.log"))
+	if !bytes.Contains(said, []byte("RANDOM /dev/tpm0 80010000001c00000000")) || !bytes.Contains(log, []byte("TPM of swtpm taken over")) {
+		t.Errorf("under vouchsafe: %v\n%s\n%s\nswtpm's log:\n%s", err, out, said, log)
+	}
+	if !bytes.Equal(before, readFile(t, old[0])) {
+		t.Error("swtpm's file was changed")
+	}
+}
