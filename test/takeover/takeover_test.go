@@ -305,3 +305,53 @@ func openUnder(t *testing.T, c *client.Client, parent *client.Key, b *client.Blo
 	defer c.Flush(item.Handle)
 	return c.Unseal(item)
 }
+
+// TestDerived: objects derived from a parent (TPM2_CreateLoaded; Part 1, 25)
+// come out the same too, though no seed has a part in them.
+func TestDerived(t *testing.T) {
+	s := startTheirs(t)
+	ours := startOurs(t, s)
+	xor := tpm2.TPMTKeyedHashScheme{Scheme: tpm2.AlgXOR, Details: tpm2.TPMUSchemeKeyedHash{XOR: tpm2.TPMSSchemeXOR{HashAlg: tpm2.AlgSHA256, KDF: tpm2.AlgKDF1SP800108}}}
+	parent := tpm2.TPMTPublic{Type: tpm2.AlgKeyedHash, NameAlg: tpm2.AlgSHA256,
+		ObjectAttributes: tpm2.FixedTPM | tpm2.FixedParent | tpm2.SensitiveDataOrigin | tpm2.UserWithAuth | tpm2.Restricted | tpm2.Decrypt,
+		Parameters:       tpm2.TPMUPublicParms{KeyedHashDetail: tpm2.TPMSKeyedHashParms{Scheme: xor}}}
+	in := client.Hierarchy(tpm2.RHOwner, nil)
+	want, err := s.CreatePrimary(in, parent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := ours.CreatePrimary(in, parent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(tpm2.Marshal(&want.Public), tpm2.Marshal(&got.Public)) {
+		t.Fatal("another derivation parent")
+	}
+	label := tpm2.Marshal(&tpm2.TPMSDerive{Label: []byte("label"), Context: []byte("context")})
+	for _, p := range templates(func(n int) []byte { return make([]byte, n) }) {
+		if p.template.Type == tpm2.AlgRSA || p.data != nil || p.template.ObjectAttributes.Has(tpm2.AdminWithPolicy) {
+			continue
+		}
+		template := p.template
+		template.ObjectAttributes &^= tpm2.SensitiveDataOrigin | tpm2.FixedTPM | tpm2.FixedParent
+		template.Unique = tpm2.TPMUPublicID{}
+		// The unique field is the last one, and is label and context here.
+		b := tpm2.Marshal(&template)
+		b = append(b[:len(b)-len(tpm2.Marshal(&tpm2.TPMSDerive{}))], label...)
+		if template.Type != tpm2.AlgECC { // one empty buffer, not two
+			b = append(tpm2.Marshal(&template)[:len(tpm2.Marshal(&template))-2], label...)
+		}
+		one := func(c *client.Client, parent *client.Key) []byte {
+			t.Helper()
+			var rsp tpm2.CreateLoadedResponse
+			if err := c.Execute(&tpm2.CreateLoaded{ParentHandle: parent.Handle, InPublic: b}, &rsp, parent); err != nil {
+				return []byte(err.Error())
+			}
+			c.Flush(rsp.ObjectHandle)
+			return tpm2.Marshal(&rsp.OutPublic)
+		}
+		if w, g := one(s.Client, want), one(ours, got); !bytes.Equal(w, g) {
+			t.Errorf("%s: swtpm %x, ours %x (%s, %s)", p.name, w, g, w, g)
+		}
+	}
+}

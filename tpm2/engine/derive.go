@@ -111,15 +111,11 @@ func derivePrimes(bits int, rp, rq io.Reader) (p, q *big.Int) {
 	return p, q
 }
 
-// derivedStreams is the deriver of TPM2_CreateLoaded under a derivation parent
-// (Part 1, 25): KDFa with label and context, without a purpose for the key itself.
+// derivedStreams is the deriver of TPM2_CreateLoaded under a derivation parent:
+// KDFa with label and context, of which each purpose takes the next octets
+// (Part 1, 25.4.1).
 func derivedStreams(alg tpm2.AlgID, secret, label, context []byte) deriver {
 	const bits = 8192 // the length that KDFa mixes in; more than any object takes
-	return func(purpose string) io.Reader {
-		var v []byte
-		if purpose == "SEED" {
-			v = []byte(purpose)
-		}
-		return bytes.NewReader(crypt.KDFa(alg, secret, string(label), context, v, bits))
-	}
+	r := bytes.NewReader(crypt.KDFa(alg, secret, string(label), context, nil, bits))
+	return func(string) io.Reader { return r }
 }
