@@ -32,7 +32,8 @@ const (
 
 // takeoverFile remembers what was taken over. It is written before the first
 // state of ours is, so that a take-over which was cut short is done again with
-// the same id, and a TPM of swtpm has one successor only.
+// the same id, and once more after it: from then on a state of ours that has gone
+// is not quietly replaced by swtpm's, which is old by then.
 const takeoverFile = "vtpm.takeover"
 
 // A TakeOver tells of a TPM that was taken over, or could be.
@@ -46,6 +47,7 @@ type TakeOver struct {
 	Keys       []string  `json:"keys"`    // persistent handles
 	Indexes    []string  `json:"indexes"` // NV indexes
 	Left       []string  `json:"left"`    // what did not come along
+	Done       bool      `json:"done"`    // the state of ours was written
 	Already    bool      `json:"already,omitempty"`
 	DryRun     bool      `json:"dryRun,omitempty"`
 }
@@ -107,7 +109,11 @@ func (i *Instance) takeOver(dryRun bool) (*TakeOver, []byte, error) {
 	defer clear(vol)
 	x, err := engine.TakeOverLibtpms(perm, vol)
 	if err != nil {
-		return nil, nil, foreignRefusal(filepath.Join(i.dir.path, foreignFile), i.dir.path, err)
+		subject := foreignFile
+		if _, e := engine.TakeOverLibtpms(perm, nil); e == nil {
+			subject = foreignVolatile
+		}
+		return nil, nil, foreignRefusal(filepath.Join(i.dir.path, subject), i.dir.path, err)
 	}
 	t := &TakeOver{
 		From: foreignFile, SHA256: digest, At: time.Now().UTC().Truncate(time.Second), Suspended: vol != nil,
@@ -134,6 +140,10 @@ func (i *Instance) takeOver(dryRun bool) (*TakeOver, []byte, error) {
 	}
 	if err := i.put(first, x.Permanent); err != nil {
 		return nil, nil, fmt.Errorf("writing the state that was taken over: %w", err)
+	}
+	t.Done = true
+	if err := i.writeRecord(t); err != nil {
+		return nil, nil, err
 	}
 	i.log.Info("TPM of swtpm taken over; its files stay as they are and are not used any more", "dir", i.dir.path, "vtpm", i.id.String(),
 		"derivation", t.Derivation, "keys", len(t.Keys), "indexes", len(t.Indexes), "suspended", t.Suspended)
@@ -204,7 +214,15 @@ func (i *Instance) recordTakeOver(t *TakeOver) error {
 	if id == (ID{}) {
 		rand.Read(id[:])
 	}
+	if before != nil && before.Done && i.generation == 0 {
+		return refuse("STATE_ROLLED_BACK", i.dir.path, fmt.Sprintf("%s has gone since swtpm's state was taken over on %s; remove %s to begin with that old state once more",
+			permanentFile, before.At.Format(time.DateTime), takeoverFile), i.dir.path, "0")
+	}
 	i.id, t.ID = id, id.String()
+	return i.writeRecord(t)
+}
+
+func (i *Instance) writeRecord(t *TakeOver) error {
 	b, err := json.MarshalIndent(t, "", "  ")
 	if err != nil {
 		return err
@@ -235,6 +253,12 @@ func (i *Instance) noteForeign() {
 	t, err := i.takenOver()
 	if err != nil || t == nil {
 		return
+	}
+	if !t.Done && i.dir.has(permanentFile) { // it was cut short after the last write but one
+		t.Done = true
+		if err := i.writeRecord(t); err != nil {
+			i.log.Warn("the record of the take-over is not up to date", "err", err)
+		}
 	}
 	file, err := i.dir.read(foreignFile)
 	if err != nil || file == nil {

@@ -129,6 +129,27 @@ func TestTakeOverCutShort(t *testing.T) {
 	if _, err := Import(Config{Dir: whole}, false); err != nil {
 		t.Fatal(err)
 	}
+	// A state that has gone afterwards is not replaced by swtpm's old one.
+	gone := t.TempDir()
+	if err := os.CopyFS(gone, os.DirFS(whole)); err != nil {
+		t.Fatal(err)
+	}
+	os.Remove(filepath.Join(gone, permanentFile))
+	if _, err := Open(Config{Dir: gone, TakeOver: true}); err == nil || !strings.Contains(err.Error(), "STATE_ROLLED_BACK") {
+		t.Errorf("a state that has gone: %v", err)
+	}
+	// Nor is one of which a later generation is known.
+	if _, err := Open(Config{Dir: foreignDir(t, "clear"), TakeOver: true, MinGeneration: 7}); err == nil {
+		t.Error("swtpm's state was taken over in place of generation 7")
+	}
+	record := filepath.Join(whole, takeoverFile)
+	b, err := os.ReadFile(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(record, bytes.Replace(b, []byte(`"done": true`), []byte(`"done": false`), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	written := []string{takeoverFile, volatileFile, permanentFile} // in this order
 	for n := range len(written) {
 		dir := foreignDir(t, "clear")

@@ -166,7 +166,7 @@ func (i *Instance) load() ([]byte, error) {
 	}
 	if file == nil {
 		switch {
-		case i.dir.has(foreignFile) && i.cfg.TakeOver && i.generation == 0 && i.dir.lock != nil:
+		case i.dir.has(foreignFile) && i.cfg.TakeOver && i.generation == 0 && i.cfg.MinGeneration <= 1 && i.dir.lock != nil:
 			_, state, err := i.takeOver(false)
 			return state, err
 		case i.dir.has(volatileFile):
