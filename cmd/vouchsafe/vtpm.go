@@ -17,6 +17,7 @@ func newVTPMCommand(a *app) *cobra.Command {
 		newVTPMServeCommand(a),
 		newVTPMSetupCommand(a),
 		newVTPMRekeyCommand(a),
+		newVTPMImportCommand(a),
 		newVTPMControlCommand(a),
 	)
 	return cmd

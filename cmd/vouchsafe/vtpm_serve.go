@@ -26,6 +26,7 @@ type serveFlags struct {
 	log, pid, migration, runas            string
 	port, fd, minGeneration               string
 	printCapabilities, printStates, about bool
+	takeOver                              bool
 }
 
 func newVTPMServeCommand(a *app) *cobra.Command {
@@ -59,6 +60,7 @@ program takes the same command line.`,
 	fl.StringVar(&f.migrationKey, "migration-key", "", "seal the state on the move, like --key")
 	fl.StringVar(&f.migration, "migration", "", "shared storage: incoming,release-lock-outgoing")
 	fl.StringVar(&f.minGeneration, "min-generation", "0", "refuse a state older than this generation")
+	fl.BoolVar(&f.takeOver, "take-over", false, "take over the TPM of swtpm in --tpmstate when there is no other; the name swtpm implies it")
 	fl.StringVar(&f.locality, "locality", "", "reject-locality-4,allow-set-locality")
 	fl.StringVar(&f.log, "log", "", "file=FILE|fd=N[,level=N][,truncate]; file=- for none (default: standard error)")
 	fl.StringVar(&f.pid, "pid", "", "write the process id: file=FILE|fd=N")
@@ -115,7 +117,7 @@ func serveVTPM(ctx context.Context, a *app, f serveFlags) error {
 	if f.seccomp != "" {
 		log.Info("noted: --seccomp; this program runs no machine code of a guest and installs no filter", "seccomp", f.seccomp)
 	}
-	cfg := vtpm.Config{Dir: dir, Mode: mode, Log: log}
+	cfg := vtpm.Config{Dir: dir, Mode: mode, Log: log, TakeOver: f.takeOver}
 	flags, err := parseSettings("flags", f.flags, "not-need-init", "startup-clear", "startup-state", "startup-none", "disable-auto-shutdown")
 	if err != nil {
 		return err

@@ -140,7 +140,7 @@ func setupVTPM(a *app, f setupFlags) error {
 		}
 		log.Warn("the vTPM that was there is gone, with its keys", "dir", dir)
 	}
-	return setUp(a, f, vtpm.Config{Dir: dir, Key: key, Log: log}, log)
+	return setUp(a, f, vtpm.Config{Dir: dir, Key: key, Log: log, TakeOver: f.reconfigure}, log)
 }
 
 // setUp opens the directory and provisions the TPM in it.

@@ -23,11 +23,21 @@ func (i *Instance) StoreVolatile() error {
 	defer clear(state)
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if err := i.writeVolatile(i.generation, state); err != nil {
+		return err
+	}
+	i.stored.Store(true)
+	i.quiet.Store(true)
+	return nil
+}
+
+// writeVolatile keeps volatile state that belongs to this generation. i.mu is held.
+func (i *Instance) writeVolatile(generation uint64, state []byte) error {
 	box, err := i.box(i.id, i.cfg.Key, false)
 	if err != nil {
 		return err
 	}
-	file, err := join(volatile, i.cfg.Key.protection(), i.id, i.generation, state, box)
+	file, err := join(volatile, i.cfg.Key.protection(), i.id, generation, state, box)
 	if err != nil {
 		return err
 	}
@@ -35,8 +45,6 @@ func (i *Instance) StoreVolatile() error {
 		i.log.Error("volatile state cannot be written", "err", err)
 		return err
 	}
-	i.stored.Store(true)
-	i.quiet.Store(true)
 	return nil
 }
 
@@ -126,6 +134,9 @@ func (i *Instance) SetBlob(k swtpm.BlobKind, blob []byte, _ bool) error {
 }
 
 func (i *Instance) stage(as kind, blob []byte) error {
+	if swtpm.IsState(blob) {
+		return i.stageForeign(as, blob)
+	}
 	// What protects a blob is said by the blob; a migration key insists on itself.
 	key, migration := i.cfg.MigrationKey, true
 	if key.none() {

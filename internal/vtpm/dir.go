@@ -20,8 +20,6 @@ const (
 	lockFile      = "vtpm.lock"
 	runFile       = "vtpm.running"
 	tempSuffix    = ".tmp"
-	// foreignFile is where Debian's swtpm keeps a TPM 2.0.
-	foreignFile = "tpm2-00.permall"
 )
 
 // dir is a state directory. No file in it is reached through a symbolic link
@@ -30,6 +28,18 @@ type dir struct {
 	path string
 	mode fs.FileMode
 	lock *os.File // held while not nil
+	// foreign is swtpm's own lock, held beside ours where there is state of
+	// swtpm: two programs that know only their own lock would run one TPM twice.
+	foreign *os.File
+	owner   *syscall.Stat_t // whose the files are to be; nil: whoever writes them
+}
+
+// give makes a file that was just made its owner's.
+func (d *dir) give(f *os.File) error {
+	if d.owner == nil {
+		return nil
+	}
+	return f.Chown(int(d.owner.Uid), int(d.owner.Gid))
 }
 
 // take locks the directory against other processes, trying retries times more
@@ -40,6 +50,9 @@ func (d *dir) take(retries int) error {
 	}
 	name := filepath.Join(d.path, lockFile)
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0o600)
+	if err == nil {
+		err = d.give(f)
+	}
 	if err != nil {
 		return err
 	}
@@ -47,6 +60,10 @@ func (d *dir) take(retries int) error {
 		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
 			d.lock = f
+			if err := d.takeForeign(d.has(permanentFile)); err != nil {
+				d.release()
+				return err
+			}
 			return nil
 		}
 		if err != syscall.EWOULDBLOCK || retries <= 0 {
@@ -61,7 +78,39 @@ func (d *dir) take(retries int) error {
 	return fmt.Errorf("locking %s: %w", name, err)
 }
 
+// takeForeign locks out swtpm where there is state of its own, by its lock file,
+// which is made only where there is a state of ours to protect.
+func (d *dir) takeForeign(create bool) error {
+	if d.foreign != nil || !d.has(foreignFile) || !create && !d.has(foreignLock) {
+		return nil
+	}
+	name := filepath.Join(d.path, foreignLock)
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0o600)
+	if err != nil {
+		return fmt.Errorf("locking out swtpm: %w", err)
+	}
+	if err := d.give(f); err != nil {
+		f.Close()
+		return fmt.Errorf("locking out swtpm: %w", err)
+	}
+	// swtpm locks the whole file (swtpm_nvstore_dir.c).
+	err = syscall.FcntlFlock(f.Fd(), syscall.F_SETLK, &syscall.Flock_t{Type: syscall.F_WRLCK, Whence: io.SeekStart})
+	if err == nil {
+		d.foreign = f
+		return nil
+	}
+	f.Close()
+	if err == syscall.EACCES || err == syscall.EAGAIN {
+		return refuse("STATE_LOCKED", d.path, "swtpm is running on it: a process holds the lock on "+foreignLock, d.path)
+	}
+	return fmt.Errorf("locking %s: %w", name, err)
+}
+
 func (d *dir) release() {
+	if d.foreign != nil {
+		d.foreign.Close()
+		d.foreign = nil
+	}
 	if d.lock != nil {
 		d.lock.Close()
 		d.lock = nil
@@ -109,6 +158,9 @@ func (d *dir) write(name string, content []byte) (err error) {
 	_, err = f.Write(content)
 	if err == nil {
 		err = f.Chmod(d.mode) // the umask had its say in OpenFile
+	}
+	if err == nil {
+		err = d.give(f)
 	}
 	if err == nil {
 		err = f.Sync()
@@ -210,6 +262,13 @@ func States(path string) []State {
 			all = append(all, State{name == permanentFile, info.Size()})
 		}
 	}
+	if len(all) == 0 { // or what will be taken over
+		for _, name := range []string{foreignFile, foreignVolatile} {
+			if info, err := os.Lstat(filepath.Join(path, name)); err == nil {
+				all = append(all, State{name == foreignFile, info.Size()})
+			}
+		}
+	}
 	return all
 }
 
@@ -221,7 +280,10 @@ func Remove(path string) error {
 		return err
 	}
 	defer d.release()
-	for _, name := range []string{volatileFile, runFile, permanentFile} {
+	if d.has(foreignFile) { // it would come back, as it was when swtpm left it
+		return refuse("STATE_OF_SWTPM", path, "there is "+foreignFile, path)
+	}
+	for _, name := range []string{volatileFile, runFile, takeoverFile, permanentFile} {
 		if err := d.remove(name); err != nil {
 			return err
 		}

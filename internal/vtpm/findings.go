@@ -95,12 +95,56 @@ var Catalog = finding.Catalog{
 	{
 		Code: "STATE_OF_SWTPM", Severity: finding.Error,
 		Meaning: finding.Text{
-			EN: "the directory holds the state of swtpm, which this program cannot read; a new TPM beside it would hide the keys that the VM has",
-			ZH: "目录里是 swtpm 的状态，本程序无法读取；在旁边新建 TPM 会掩盖虚拟机已有的密钥",
+			EN: "the directory holds a TPM of swtpm, which has not been taken over yet; a new TPM beside it would hide the keys that the VM has",
+			ZH: "目录里是 swtpm 的 TPM，尚未接管；在旁边新建 TPM 会掩盖虚拟机已有的密钥",
 		},
 		Remedy: finding.Text{
-			EN: "go on with swtpm for this VM, or move its state away when the keys in it are no longer needed: mv {0}/tpm2-00.permall {0}/tpm2-00.permall.old",
-			ZH: "这台虚拟机继续使用 swtpm；若不再需要其中的密钥，把它移走：mv {0}/tpm2-00.permall {0}/tpm2-00.permall.old",
+			EN: "take it over, with the keys in it; swtpm's files stay as they are: vouchsafe vtpm import-swtpm {0}",
+			ZH: "连同其中的密钥一起接管，swtpm 的文件保持原样：vouchsafe vtpm import-swtpm {0}",
+		},
+	},
+	{
+		Code: "STATE_NOT_FOREIGN", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "there is no TPM 2.0 of swtpm to take over in this directory",
+			ZH: "此目录中没有可接管的 swtpm TPM 2.0",
+		},
+		Remedy: finding.Text{
+			EN: "name the directory that swtpm had as --tpmstate; libvirt's are /var/lib/libvirt/swtpm/UUID/tpm2: ls -la {0}",
+			ZH: "请指定 swtpm 的 --tpmstate 目录；libvirt 的在 /var/lib/libvirt/swtpm/UUID/tpm2：ls -la {0}",
+		},
+	},
+	{
+		Code: "STATE_OF_TPM12", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "the directory holds a TPM 1.2 of swtpm: another standard, whose keys no TPM 2.0 can have",
+			ZH: "目录里是 swtpm 的 TPM 1.2：另一套标准，其密钥无法用于 TPM 2.0",
+		},
+		Remedy: finding.Text{
+			EN: "leave this VM on swtpm, or give it a TPM 2.0 in a directory of its own: mkdir {0}/../tpm2",
+			ZH: "这台虚拟机继续使用 swtpm，或另用一个目录给它 TPM 2.0：mkdir {0}/../tpm2",
+		},
+	},
+	{
+		Code: "STATE_FOREIGN_NEWER", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "swtpm's state was written by a libtpms or swtpm that this program does not know yet; reading it halfway could lose keys",
+			ZH: "swtpm 的状态由本程序尚不认识的 libtpms 或 swtpm 版本写成；只读一部分可能会丢失密钥",
+		},
+		Remedy: finding.Text{
+			EN: "leave this VM on swtpm until a release of vouchsafe knows it, and say which version wrote it: swtpm --version",
+			ZH: "这台虚拟机暂时继续使用 swtpm，等待 vouchsafe 支持，并告知写入版本：swtpm --version",
+		},
+	},
+	{
+		Code: "STATE_FOREIGN_UNSUPPORTED", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "the TPM of swtpm holds a key, an index or a session that this program cannot have; nothing is left out silently, so nothing was taken over",
+			ZH: "swtpm 的 TPM 中有本程序无法支持的密钥、索引或会话；不会悄悄丢弃任何内容，因此没有接管",
+		},
+		Remedy: finding.Text{
+			EN: "leave this VM on swtpm; or, when the guest does not need it, remove it there (tpm2_evictcontrol -c HANDLE, tpm2_nvundefine INDEX), shut down, and try again: vouchsafe vtpm import-swtpm --dry-run {0}",
+			ZH: "这台虚拟机继续使用 swtpm；若客户机不需要它，在客户机内删除（tpm2_evictcontrol -c HANDLE、tpm2_nvundefine INDEX），关机后重试：vouchsafe vtpm import-swtpm --dry-run {0}",
 		},
 	},
 	{

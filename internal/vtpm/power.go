@@ -136,6 +136,8 @@ func (i *Instance) prepare() (perm, vol []byte, err error) {
 			vol = stagedVolatile.state
 		}
 		clear(i.staged)
+		clear(i.foreignPermanent)
+		i.foreignPermanent = nil
 		if err := i.rehearse(staged.state, vol); err != nil {
 			return nil, nil, err
 		}

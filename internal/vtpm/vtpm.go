@@ -45,6 +45,9 @@ type Config struct {
 	DeferLock bool
 	// ReleaseLock gives the lock up when the last blob has been handed out.
 	ReleaseLock bool
+	// TakeOver makes the first state of a directory from swtpm's state in it,
+	// if there is one, as Import does.
+	TakeOver bool
 	// NoAutoShutdown leaves out the TPM2_Shutdown that is otherwise sent for a
 	// guest that was switched off without one.
 	NoAutoShutdown bool
@@ -72,8 +75,10 @@ type Instance struct {
 	generation uint64
 	boxes      map[boxFor]*xaes.Box
 	staged     map[kind]stagedState // from SetBlob, until the next power-on
-	stored     atomic.Bool          // there is stored volatile state, and it is still true
-	writeFails bool
+	// foreignPermanent is swtpm's permanent state from SetBlob, until its volatile state has come.
+	foreignPermanent []byte
+	stored           atomic.Bool // there is stored volatile state, and it is still true
+	writeFails       bool
 }
 
 // stagedState is a blob that waits for the next power-on.
@@ -88,8 +93,9 @@ type boxFor struct {
 	migration bool
 }
 
-// Open takes a state directory. It reads and checks what is there and changes
-// nothing; a [Refusal] says why it may not be used.
+// Open takes a state directory. It reads and checks what is there and, unless
+// it takes over a TPM of swtpm, changes nothing; a [Refusal] says why the
+// directory may not be used.
 func Open(cfg Config) (*Instance, error) { return open(cfg, engineMaker) }
 
 func open(cfg Config, make maker) (*Instance, error) {
@@ -120,6 +126,7 @@ func open(cfg Config, make maker) (*Instance, error) {
 		i.dir.release()
 		return nil, err
 	}
+	i.noteForeign()
 	if cfg.Key.none() {
 		log.Warn("state is kept in clear, readable to whoever reads the directory; give a key to seal it", "dir", path)
 	}
@@ -159,6 +166,9 @@ func (i *Instance) load() ([]byte, error) {
 	}
 	if file == nil {
 		switch {
+		case i.dir.has(foreignFile) && i.cfg.TakeOver && i.generation == 0 && i.cfg.MinGeneration <= 1 && i.dir.lock != nil:
+			_, state, err := i.takeOver(false)
+			return state, err
 		case i.dir.has(volatileFile):
 			return nil, refuse("STATE_INCOMPLETE", i.dir.path, "there is "+volatileFile+", but no "+permanentFile, i.dir.path)
 		case i.dir.has(foreignFile):

@@ -62,14 +62,16 @@ func TestClevis(t *testing.T) {
 	}
 }
 
-// TestSystemdCryptenroll enrols with systemd. systemd opens only through
-// /dev/tpmrm0 and the device mapper, so its token is opened here step by step,
-// as src/shared/tpm2-util.c does it: primary key, load, PolicyPCR, unseal.
-func TestSystemdCryptenroll(t *testing.T) {
+// token is what systemd-cryptenroll leaves in a LUKS2 header.
+type token struct {
+	image string
+	work  string
+}
+
+// enrol has systemd lock a LUKS2 file to PCR 16.
+func enrol(t *testing.T, v *vtpm, image, passphrase string) token {
+	t.Helper()
 	need(t, "systemd libtss2-esys-3.0.2-0 libtss2-rc0 libtss2-tcti-swtpm0 tpm2-tools", "systemd-cryptenroll", "tpm2_pcrextend")
-	image, passphrase := luks(t)
-	dir := shortDir(t)
-	v := serveTCP(t, dir)
 	secret, err := os.ReadFile(passphrase)
 	if err != nil {
 		t.Fatal(err)
@@ -77,50 +79,64 @@ func TestSystemdCryptenroll(t *testing.T) {
 	mustRun(t, v.tcti(), "tpm2_pcrextend", "16:sha256="+strings.Repeat("01", 32))
 	mustRun(t, []string{"PASSWORD=" + string(secret)}, "systemd-cryptenroll",
 		fmt.Sprintf("--tpm2-device=swtpm:host=127.0.0.1,port=%d", v.port), "--tpm2-pcrs=16", image)
-	var token struct {
+	var inside struct {
 		Blob []byte `json:"tpm2-blob"`
 		PCRs []int  `json:"tpm2-pcrs"`
 		Alg  string `json:"tpm2-primary-alg"`
 	}
-	if err := json.Unmarshal([]byte(mustRun(t, nil, "cryptsetup", "token", "export", "--token-id", "0", image)), &token); err != nil {
+	if err := json.Unmarshal([]byte(mustRun(t, nil, "cryptsetup", "token", "export", "--token-id", "0", image)), &inside); err != nil {
 		t.Fatal(err)
 	}
-	if token.Alg != "ecc" || len(token.PCRs) != 1 || token.PCRs[0] != 16 || len(token.Blob) < 4 {
-		t.Fatalf("token: %+v", token)
+	if inside.Alg != "ecc" || len(inside.PCRs) != 1 || inside.PCRs[0] != 16 || len(inside.Blob) < 4 {
+		t.Fatalf("token: %+v", inside)
 	}
-	work := t.TempDir()
-	private := 2 + int(binary.BigEndian.Uint16(token.Blob))
-	for name, part := range map[string][]byte{"priv": token.Blob[:private], "pub": token.Blob[private:]} {
-		if err := os.WriteFile(filepath.Join(work, name), part, 0o600); err != nil {
+	k := token{image, t.TempDir()}
+	private := 2 + int(binary.BigEndian.Uint16(inside.Blob))
+	for name, part := range map[string][]byte{"priv": inside.Blob[:private], "pub": inside.Blob[private:]} {
+		if err := os.WriteFile(filepath.Join(k.work, name), part, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	open := func() error {
-		t.Helper()
-		at := func(name string) string { return filepath.Join(work, name) }
-		mustRun(t, v.tcti(), "tpm2_createprimary", "-C", "o", "-G", "ecc", "-c", at("primary"))
-		mustRun(t, v.tcti(), "tpm2_load", "-C", at("primary"), "-u", at("pub"), "-r", at("priv"), "-c", at("sealed"))
-		defer run(t, v.tcti(), "tpm2_flushcontext", "-t")
-		key, err := run(t, v.tcti(), "tpm2_unseal", "-c", at("sealed"), "-p", "pcr:sha256:16")
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(at("key"), []byte(base64.StdEncoding.EncodeToString([]byte(key))), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		_, err = run(t, nil, "cryptsetup", "open", "--test-passphrase", "--key-file", at("key"), image)
+	return k
+}
+
+// open opens the file as src/shared/tpm2-util.c does it, step by step, since
+// systemd itself opens only through /dev/tpmrm0 and the device mapper: primary
+// key, load, PolicyPCR, unseal.
+func (k token) open(t *testing.T, v *vtpm) error {
+	t.Helper()
+	at := func(name string) string { return filepath.Join(k.work, name) }
+	mustRun(t, v.tcti(), "tpm2_createprimary", "-C", "o", "-G", "ecc", "-c", at("primary"))
+	mustRun(t, v.tcti(), "tpm2_load", "-C", at("primary"), "-u", at("pub"), "-r", at("priv"), "-c", at("sealed"))
+	mustRun(t, v.tcti(), "tpm2_flushcontext", "-t") // Debian's swtpm has room for three objects
+	defer run(t, v.tcti(), "tpm2_flushcontext", "-t")
+	key, err := run(t, v.tcti(), "tpm2_unseal", "-c", at("sealed"), "-p", "pcr:sha256:16")
+	if err != nil {
 		return err
 	}
-	if err := open(); err != nil {
+	if err := os.WriteFile(at("key"), []byte(base64.StdEncoding.EncodeToString([]byte(key))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = run(t, nil, "cryptsetup", "open", "--test-passphrase", "--key-file", at("key"), k.image)
+	return err
+}
+
+// TestSystemdCryptenroll enrols with systemd and opens.
+func TestSystemdCryptenroll(t *testing.T) {
+	image, passphrase := luks(t)
+	dir := shortDir(t)
+	v := serveTCP(t, dir)
+	k := enrol(t, v, image, passphrase)
+	if err := k.open(t, v); err != nil {
 		t.Fatal(err)
 	}
 	v.kill() // a crash: what the key hangs on is non-volatile
 	v = serveTCP(t, dir)
-	if open() == nil {
+	if k.open(t, v) == nil {
 		t.Error("it opened with PCR 16 reset")
 	}
 	mustRun(t, v.tcti(), "tpm2_pcrextend", "16:sha256="+strings.Repeat("01", 32))
-	if err := open(); err != nil {
+	if err := k.open(t, v); err != nil {
 		t.Errorf("after a crash, with the right PCR: %v", err)
 	}
 }

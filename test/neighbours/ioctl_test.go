@@ -113,7 +113,7 @@ const launched = "0B4E6EC79A6230DE5FAFC651EAC34F229C43ED523CDE795A737B727F8C398A
 func serveTCPStopped(t *testing.T, dir string) *vtpm {
 	t.Helper()
 	port := freePorts(t)
-	v := start(t, dir, []string{"socket", "--tpm2", "--tpmstate", "dir=" + dir,
+	v := start(t, named(t, "swtpm"), dir, []string{"socket", "--tpm2", "--tpmstate", "dir=" + dir,
 		"--server", fmt.Sprintf("type=tcp,port=%d", port), "--ctrl", fmt.Sprintf("type=tcp,port=%d", port+1)})
 	v.port = port
 	v.waitFor(t, "tcp", fmt.Sprintf("127.0.0.1:%d", port+1))

@@ -60,6 +60,16 @@ func TestLibvirt(t *testing.T) {
 // and waits until the guest is done. It returns the console.
 func runDomain(t *testing.T, root, tpm string) (said, out []byte, err error) {
 	t.Helper()
+	dir, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return runDomainBy(t, dir+":"+os.Getenv("PATH"), root, tpm)
+}
+
+// runDomainBy is runDomain with swtpm and its tools from that PATH.
+func runDomainBy(t *testing.T, path, root, tpm string) (said, out []byte, err error) {
+	t.Helper()
 	work := t.TempDir()
 	write := func(path, text string) string {
 		t.Helper()
@@ -75,14 +85,10 @@ func runDomain(t *testing.T, root, tpm string) (said, out []byte, err error) {
 	console := filepath.Join(work, "console")
 	domain := write(filepath.Join(work, "domain.xml"), fmt.Sprintf(domainXML, kernel(t), initrd(t), console, tpm))
 	args := []string{"-r", root}
-	dir, err := program()
-	if err != nil {
-		t.Fatal(err)
-	}
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "virt-qemu-run", append(args, domain)...)
-	cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "VOUCHSAFE_LOCAL_CA="+filepath.Join(work, "ca"))
+	cmd.Env = append(os.Environ(), "PATH="+path, "VOUCHSAFE_LOCAL_CA="+filepath.Join(work, "ca"))
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 5 * time.Second
 	// It does not always notice that the guest has gone.

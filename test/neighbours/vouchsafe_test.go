@@ -144,10 +144,16 @@ func setup(t *testing.T, dir string, more ...string) {
 // serveTCP runs a vTPM that tpm2-tss reaches, started up.
 func serveTCP(t *testing.T, dir string, more ...string) *vtpm {
 	t.Helper()
+	return serveTCPBy(t, named(t, "swtpm"), dir, more...)
+}
+
+// serveTCPBy is serveTCP with another program that takes swtpm's options.
+func serveTCPBy(t *testing.T, program, dir string, more ...string) *vtpm {
+	t.Helper()
 	port := freePorts(t)
 	args := append([]string{"socket", "--tpm2", "--tpmstate", "dir=" + dir, "--server", fmt.Sprintf("type=tcp,port=%d", port),
 		"--ctrl", fmt.Sprintf("type=tcp,port=%d", port+1), "--flags", "not-need-init,startup-clear"}, more...)
-	v := start(t, dir, args)
+	v := start(t, program, dir, args)
 	v.port = port
 	v.waitFor(t, "tcp", fmt.Sprintf("127.0.0.1:%d", port+1))
 	return v
@@ -156,18 +162,23 @@ func serveTCP(t *testing.T, dir string, more ...string) *vtpm {
 // serveUnix runs a vTPM that waits for QEMU.
 func serveUnix(t *testing.T, dir string, more ...string) *vtpm {
 	t.Helper()
+	return serveUnixBy(t, named(t, "swtpm"), dir, more...)
+}
+
+func serveUnixBy(t *testing.T, program, dir string, more ...string) *vtpm {
+	t.Helper()
 	sock := filepath.Join(shortDir(t), "ctrl")
 	args := append([]string{"socket", "--tpm2", "--tpmstate", "dir=" + dir, "--ctrl", "type=unixio,path=" + sock + ",mode=0600"}, more...)
-	v := start(t, dir, args)
+	v := start(t, program, dir, args)
 	v.control = sock
 	v.waitFor(t, "unix", sock)
 	return v
 }
 
-func start(t *testing.T, dir string, args []string) *vtpm {
+func start(t *testing.T, program, dir string, args []string) *vtpm {
 	t.Helper()
 	v := &vtpm{dir: dir, log: &lockedBuffer{}}
-	v.cmd = exec.Command(named(t, "swtpm"), args...)
+	v.cmd = exec.Command(program, args...)
 	v.cmd.Stderr = v.log
 	if err := v.cmd.Start(); err != nil {
 		t.Fatal(err)

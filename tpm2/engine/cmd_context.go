@@ -103,7 +103,8 @@ func (t *TPM) contextSave(_ *call, in *tpm2.ContextSave, out *tpm2.ContextSaveRe
 func (t *TPM) contextLoad(_ *call, in *tpm2.ContextLoad, out *tpm2.ContextLoadResponse) tpm2.RC {
 	x := &in.Context
 	plain, rc := t.openContext(x)
-	if rc != tpm2.RCSuccess {
+	foreign := rc != tpm2.RCSuccess && t.ranUnderLibtpms()
+	if rc != tpm2.RCSuccess && !foreign {
 		return rc.Param(1)
 	}
 	if !t.hierarchyEnabled(x.Hierarchy) {
@@ -113,12 +114,19 @@ func (t *TPM) contextLoad(_ *call, in *tpm2.ContextLoad, out *tpm2.ContextLoadRe
 	cd := &coder{dec: d}
 	if x.SavedHandle >= tpm2.SavedTransient {
 		o := new(object)
-		walkObject(cd, o)
-		if d.Done(); d.RC() != tpm2.RCSuccess || o.hierarchy != x.Hierarchy {
-			return tpm2.RCIntegrity.Param(1)
-		}
-		if o.seq != nil && o.seq.restore() != nil {
-			return tpm2.RCIntegrity.Param(1)
+		if foreign {
+			var ok bool
+			if o, ok = t.loadLibtpmsObject(x); !ok {
+				return tpm2.RCIntegrity.Param(1)
+			}
+		} else {
+			walkObject(cd, o)
+			if d.Done(); d.RC() != tpm2.RCSuccess || o.hierarchy != x.Hierarchy {
+				return tpm2.RCIntegrity.Param(1)
+			}
+			if o.seq != nil && o.seq.restore() != nil {
+				return tpm2.RCIntegrity.Param(1)
+			}
 		}
 		o.handle = 0
 		out.LoadedHandle, rc = t.addObject(o)
@@ -129,8 +137,18 @@ func (t *TPM) contextLoad(_ *call, in *tpm2.ContextLoad, out *tpm2.ContextLoadRe
 		return tpm2.RCHandle.Param(1)
 	}
 	s := new(session)
-	walkSession(cd, s)
-	if d.Done(); d.RC() != tpm2.RCSuccess || s.handle != x.SavedHandle {
+	if foreign {
+		var ok bool
+		if s, ok = t.loadLibtpmsSession(x); !ok {
+			return tpm2.RCIntegrity.Param(1)
+		}
+	} else {
+		walkSession(cd, s)
+		if d.Done(); d.RC() != tpm2.RCSuccess {
+			return tpm2.RCIntegrity.Param(1)
+		}
+	}
+	if s.handle != x.SavedHandle {
 		return tpm2.RCIntegrity.Param(1)
 	}
 	t.ram.sessions[n], t.ram.reset.savedAt[n] = s, 0

@@ -20,7 +20,7 @@ func (t *TPM) createPrimary(c *call, in *tpm2.CreatePrimary, out *tpm2.CreatePri
 		return rc.Param(1)
 	}
 	h := in.PrimaryHandle
-	sens, rc := generate(pub, t.primarySeed(h).primary(pub, in.InSensitive.Data), false, auth, in.InSensitive.Data)
+	sens, rc := generate(pub, t.primary(h, pub, in.InSensitive.Data), auth, in.InSensitive.Data)
 	if rc != tpm2.RCSuccess {
 		return rc.Param(1)
 	}

@@ -28,7 +28,7 @@ func (t *TPM) create(c *call, in *tpm2.Create, out *tpm2.CreateResponse) tpm2.RC
 	if rc != tpm2.RCSuccess {
 		return rc.Param(1)
 	}
-	sens, rc := generate(pub, t.random, true, auth, in.InSensitive.Data)
+	sens, rc := generate(pub, t.random(), auth, in.InSensitive.Data)
 	if rc != tpm2.RCSuccess {
 		return rc.Param(1)
 	}
@@ -240,8 +240,7 @@ func (t *TPM) createLoaded(c *call, in *tpm2.CreateLoaded, out *tpm2.CreateLoade
 	}
 	data := in.InSensitive.Data
 	hierarchy := in.ParentHandle
-	var from deriver
-	ordinary := false
+	var from origin
 	switch {
 	case derive:
 		if pub.Type == tpm2.AlgRSA || pub.Type == tpm2.AlgMLDSA || pub.Type == tpm2.AlgMLKEM {
@@ -253,7 +252,7 @@ func (t *TPM) createLoaded(c *call, in *tpm2.CreateLoaded, out *tpm2.CreateLoade
 		if rc := checkPublic(pub, parent); rc != tpm2.RCSuccess {
 			return rc.Param(2)
 		}
-		if from, rc = derivedFrom(parent, label, data); rc != tpm2.RCSuccess {
+		if from.octets, rc = derivedFrom(parent, label, data); rc != tpm2.RCSuccess {
 			return rc.Param(1)
 		}
 		data, hierarchy = nil, parent.hierarchy
@@ -261,14 +260,14 @@ func (t *TPM) createLoaded(c *call, in *tpm2.CreateLoaded, out *tpm2.CreateLoade
 		if rc := checkCreation(pub, parent, len(data)); rc != tpm2.RCSuccess {
 			return rc.Param(2)
 		}
-		from, ordinary, hierarchy = t.random, true, parent.hierarchy
+		from, hierarchy = t.random(), parent.hierarchy
 	default:
 		if rc := checkCreation(pub, nil, len(data)); rc != tpm2.RCSuccess {
 			return rc.Param(2)
 		}
-		from = t.primarySeed(hierarchy).primary(pub, data)
+		from = t.primary(hierarchy, pub, data)
 	}
-	sens, rc := generate(pub, from, ordinary, auth, data)
+	sens, rc := generate(pub, from, auth, data)
 	if rc != tpm2.RCSuccess {
 		return rc.Param(1)
 	}

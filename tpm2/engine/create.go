@@ -3,17 +3,38 @@ package engine
 import (
 	"crypto/rand"
 	"crypto/rsa"
+	"io"
 	"math/big"
 
 	"github.com/vouchsafe/vouchsafe/tpm2"
 	"github.com/vouchsafe/vouchsafe/tpm2/internal/crypt"
 )
 
+// origin is where generate takes an object's secrets from.
+type origin struct {
+	octets deriver
+	primes func(bits int) (p, q *big.Int) // nil when it has none; unset where no RSA key is made
+	// parentUnique makes the unique field of a symmetric parent; unset: symmetricUnique.
+	parentUnique func(tpm2.AlgID, *tpm2.TPMTSensitive) []byte
+}
+
+// random is the origin of ordinary objects, which get their RSA keys from crypto/rsa.
+func (t *TPM) random() origin {
+	octets := func(string) io.Reader { return rngReader{&t.rng} } // every purpose draws on the generator
+	return origin{octets: octets, primes: func(bits int) (p, q *big.Int) {
+		k, err := rsa.GenerateKey(rand.Reader, bits)
+		if err != nil {
+			return nil, nil
+		}
+		return k.Primes[0], k.Primes[1]
+	}}
+}
+
 // generate makes the sensitive area of an object from a checked template, and
-// fills in its unique field (Part 1, 24.6; Part 3, 12.1). The deriver is the
-// random generator for ordinary objects, which then get their RSA keys from
-// crypto/rsa; data is what the caller supplies, or empty.
-func generate(pub *tpm2.TPMTPublic, from deriver, ordinary bool, auth, data []byte) (*tpm2.TPMTSensitive, tpm2.RC) {
+// fills in its unique field (Part 1, 24.6; Part 3, 12.1). data is what the
+// caller supplies, or empty.
+func generate(pub *tpm2.TPMTPublic, o origin, auth, data []byte) (*tpm2.TPMTSensitive, tpm2.RC) {
+	from := o.octets
 	alg := pub.NameAlg
 	s := &tpm2.TPMTSensitive{SensitiveType: pub.Type, AuthValue: auth}
 	a := pub.ObjectAttributes
@@ -21,15 +42,9 @@ func generate(pub *tpm2.TPMTPublic, from deriver, ordinary bool, auth, data []by
 	switch pub.Type {
 	case tpm2.AlgRSA:
 		bits := int(pub.Parameters.RSADetail.KeyBits)
-		var p, q *big.Int
-		if ordinary {
-			k, err := rsa.GenerateKey(rand.Reader, bits)
-			if err != nil {
-				return nil, tpm2.RCNoResult
-			}
-			p, q = k.Primes[0], k.Primes[1]
-		} else {
-			p, q = derivePrimes(bits, from("RSA P"), from("RSA Q"))
+		p, q := o.primes(bits)
+		if p == nil {
+			return nil, tpm2.RCNoResult
 		}
 		s.Sensitive.RSA = p.FillBytes(make([]byte, bits/16))
 		pub.Unique = tpm2.TPMUPublicID{RSA: new(big.Int).Mul(p, q).FillBytes(make([]byte, bits/8))}
@@ -81,6 +96,9 @@ func generate(pub *tpm2.TPMTPublic, from deriver, ordinary bool, auth, data []by
 	}
 	if symmetric {
 		u := symmetricUnique(alg, s)
+		if storage && o.parentUnique != nil {
+			u = o.parentUnique(alg, s)
+		}
 		pub.Unique = tpm2.TPMUPublicID{}
 		if pub.Type == tpm2.AlgSymCipher {
 			pub.Unique.Sym = u

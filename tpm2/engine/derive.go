@@ -15,8 +15,30 @@ import (
 // (Part 1, 24.6 leaves the way to the vendor). A way once used can never change,
 // so each has a number, which is stored beside the seed; docs/formats/derivation.md
 // describes them, and golden vectors hold them fast. Numbers from 128 are kept
-// free for derivations of other makers, whose seeds may be taken over.
-const currentDerivation = 1
+// kept for derivations of other makers, whose seeds may be taken over.
+const (
+	currentDerivation  = 1
+	derivationLibtpms0 = 128 // derive_libtpms.go
+	derivationLibtpms1 = 129
+)
+
+// knownDerivation reports whether this program can derive the keys of such a seed.
+func knownDerivation(n uint8) bool {
+	return n == currentDerivation || n == derivationLibtpms0 || n == derivationLibtpms1
+}
+
+// primary is the origin of a hierarchy's primary key, by the derivation of its seed.
+func (t *TPM) primary(h tpm2.Handle, template *tpm2.TPMTPublic, data []byte) origin {
+	s := t.primarySeed(h)
+	if s.derivation == currentDerivation {
+		return s.primary(template, data)
+	}
+	var proofs [][]byte
+	if h == tpm2.RHEndorsement {
+		proofs = [][]byte{t.n().shProof, t.n().ehProof}
+	}
+	return s.primaryLibtpms(template, data, proofs)
+}
 
 // A deriver gives the octets from which one object's secrets are made, in a
 // stream of its own for each purpose.
@@ -24,15 +46,15 @@ type deriver func(purpose string) io.Reader
 
 // primary is derivation 1: a purpose's stream is AES-256 in counter mode from
 // zero, under KDFa(SHA-512, seed, purpose, SHA-512(template), sensitive data).
-func (s seed) primary(template *tpm2.TPMTPublic, data []byte) deriver {
+func (s seed) primary(template *tpm2.TPMTPublic, data []byte) origin {
 	digest := crypt.Digest(tpm2.AlgSHA512, tpm2.Marshal(template))
-	return func(purpose string) io.Reader {
+	octets := func(purpose string) io.Reader {
 		return keyStream(crypt.KDFa(tpm2.AlgSHA512, s.value, purpose, digest, data, 256))
 	}
+	return origin{octets: octets, primes: func(bits int) (p, q *big.Int) {
+		return derivePrimes(bits, octets("RSA P"), octets("RSA Q"))
+	}}
 }
-
-// random is the deriver of ordinary objects: every purpose draws on the generator.
-func (t *TPM) random(string) io.Reader { return rngReader{&t.rng} }
 
 type rngReader struct{ r *rng }
 
@@ -89,15 +111,11 @@ func derivePrimes(bits int, rp, rq io.Reader) (p, q *big.Int) {
 	return p, q
 }
 
-// derivedStreams is the deriver of TPM2_CreateLoaded under a derivation parent
-// (Part 1, 25): KDFa with label and context, without a purpose for the key itself.
+// derivedStreams is the deriver of TPM2_CreateLoaded under a derivation parent:
+// KDFa with label and context, of which each purpose takes the next octets
+// (Part 1, 25.4.1).
 func derivedStreams(alg tpm2.AlgID, secret, label, context []byte) deriver {
 	const bits = 8192 // the length that KDFa mixes in; more than any object takes
-	return func(purpose string) io.Reader {
-		var v []byte
-		if purpose == "SEED" {
-			v = []byte(purpose)
-		}
-		return bytes.NewReader(crypt.KDFa(alg, secret, string(label), context, v, bits))
-	}
+	r := bytes.NewReader(crypt.KDFa(alg, secret, string(label), context, nil, bits))
+	return func(string) io.Reader { return r }
 }

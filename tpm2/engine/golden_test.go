@@ -57,7 +57,7 @@ func TestDerivation1(t *testing.T) {
 	for name, pub := range goldenTemplates() {
 		for n := byte(1); n <= 2; n++ {
 			p := pub
-			s, rc := generate(&p, goldenSeed(n).primary(&pub, nil), false, nil, nil)
+			s, rc := generate(&p, goldenSeed(n).primary(&pub, nil), nil, nil)
 			if rc != tpm2.RCSuccess {
 				t.Fatalf("%s: %v", name, rc)
 			}

@@ -20,7 +20,11 @@ const (
 	maxNVIndexes = 64       // indexes at once
 	maxNVBytes   = 64 << 10 // data of all indexes together: bounds what a guest can make the host store
 	maxDigest    = 64       // SHA-512
-	maxSymData   = 128      // MAX_SYM_DATA: what can be sealed
+
+	// A TPM that was taken over from libtpms, whose 128 KiB are divided as needed, may come with more.
+	maxTakenPersistent = 64
+	maxTakenIndexes    = 640
+	maxSymData         = 128 // MAX_SYM_DATA: what can be sealed
 
 	maxMessage = 8 << 10 // what is kept of a message to verify with ML-DSA: 16 of them still fit into a state
 

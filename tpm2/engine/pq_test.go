@@ -339,7 +339,7 @@ func TestPQExternal(t *testing.T) {
 	b := newBench(t)
 	for name, pub := range map[string]template{"ML-DSA": movable(mldsaSigning(tpm2.MLDSA65)), "ML-KEM": movable(mlkemDecryption(tpm2.MLKEM768))} {
 		pub.ObjectAttributes &^= tpm2.SensitiveDataOrigin
-		s, rc := generate(&pub, goldenSeed(1).primary(&pub, nil), false, nil, nil)
+		s, rc := generate(&pub, goldenSeed(1).primary(&pub, nil), nil, nil)
 		if rc != tpm2.RCSuccess {
 			t.Fatal(rc)
 		}

@@ -26,7 +26,7 @@ func derivePrime(size int, r io.Reader) *big.Int {
 	for {
 		start := new(big.Int).SetBytes(take(r, size/8))
 		start.SetBit(start, size-1, 1).SetBit(start, size-2, 1).SetBit(start, 0, 1)
-		sieve().mark(start, &composite)
+		sieve().mark(start, composite[:], sieveLimit)
 		for i := range composite {
 			if composite[i] {
 				continue
@@ -84,10 +84,10 @@ var sieve = sync.OnceValue(func() *primeSieve {
 	return s
 })
 
-// mark says which of the odd numbers start+2i have a prime factor below sieveLimit.
-// start is odd and far above it.
-func (s *primeSieve) mark(start *big.Int, composite *[window]bool) {
-	clear(composite[:])
+// mark says which of the odd numbers start+2i have a prime factor below limit,
+// which is at most sieveLimit. start is odd and far above it.
+func (s *primeSieve) mark(start *big.Int, composite []bool, limit uint32) {
+	clear(composite)
 	b := start.Bytes()
 	words := make([]uint64, 0, len(b)/8+1)
 	for ; len(b)%8 != 0; b = append([]byte{0}, b...) {
@@ -101,12 +101,15 @@ func (s *primeSieve) mark(start *big.Int, composite *[window]bool) {
 			m = bits.Rem64(m, w, product)
 		}
 		for _, p := range s.groups[g] {
+			if p >= limit {
+				return
+			}
 			// The first i with start+2i = 0 mod p.
 			i := (p - uint32(m%uint64(p))) % p
 			if i%2 == 1 {
 				i += p
 			}
-			for i /= 2; i < window; i += p {
+			for i /= 2; i < uint32(len(composite)); i += p {
 				composite[i] = true
 			}
 		}

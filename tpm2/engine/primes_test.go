@@ -12,7 +12,7 @@ import (
 func TestSieve(t *testing.T) {
 	var composite [window]bool
 	start := new(big.Int).SetBit(big.NewInt(1), 1023, 1)
-	sieve().mark(start, &composite)
+	sieve().mark(start, composite[:], sieveLimit)
 	product := big.NewInt(1)
 	for _, group := range sieve().groups {
 		for _, p := range group {

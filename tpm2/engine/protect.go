@@ -22,11 +22,21 @@ func equalPadded(a, b []byte) bool {
 
 // symmetricUnique is the unique field of a symmetric object: H(seedValue || key) (Part 1, 24.6.2).
 func symmetricUnique(alg tpm2.AlgID, s *tpm2.TPMTSensitive) []byte {
-	secret := s.Sensitive.Bits
+	return crypt.Digest(alg, s.SeedValue, symmetricSecret(s))
+}
+
+// parentUnique is the unique field of a symmetric parent as libtpms makes it,
+// which follows an earlier Part 1 than 1.85: HMAC(seedValue, key)
+// (CryptUtil.c, CryptComputeSymmetricUnique). Both bind the two areas together.
+func parentUnique(alg tpm2.AlgID, s *tpm2.TPMTSensitive) []byte {
+	return crypt.HMAC(alg, s.SeedValue, symmetricSecret(s))
+}
+
+func symmetricSecret(s *tpm2.TPMTSensitive) []byte {
 	if s.SensitiveType == tpm2.AlgSymCipher {
-		secret = s.Sensitive.Sym
+		return s.Sensitive.Sym
 	}
-	return crypt.Digest(alg, s.SeedValue, secret)
+	return s.Sensitive.Bits
 }
 
 func uniqueOf(p *tpm2.TPMTPublic) []byte {
@@ -113,6 +123,7 @@ func parseSensitive(b []byte) (*tpm2.TPMTSensitive, tpm2.RC) {
 	if tpm2.Unmarshal(inner, s) != nil {
 		return nil, tpm2.RCSensitive
 	}
+	s.AuthValue = crypt.Trim(s.AuthValue) // other TPMs fill it up with zeros (Part 1, 24.7.3)
 	return s, tpm2.RCSuccess
 }
 

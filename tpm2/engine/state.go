@@ -171,7 +171,7 @@ func decodePermanent(blob []byte) (*nvram, error) {
 func (s *seed) walk(c *coder) {
 	c.u8(&s.derivation)
 	c.bytes(&s.value, seedSize)
-	if s.derivation != currentDerivation {
+	if !knownDerivation(s.derivation) {
 		c.refuse() // made by a program that knows more
 	}
 }
@@ -208,8 +208,8 @@ func (nv *nvram) walk(c *coder) {
 	list(c, &nv.ppCommands, 256, num[tpm2.CC])
 	c.u32(&nv.algorithmSet)
 	nv.pcrPolicy.walk(c)
-	list(c, &nv.persistent, maxPersistent, pointer(walkObject))
-	list(c, &nv.indexes, maxNVIndexes, pointer(walkIndex))
+	list(c, &nv.persistent, maxTakenPersistent, pointer(walkObject))
+	list(c, &nv.indexes, maxTakenIndexes, pointer(walkIndex))
 	c.u64(&nv.maxCounter)
 	optional(c, &nv.saved, func(c *coder, s *savedState) {
 		s.reset.walk(c)

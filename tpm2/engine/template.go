@@ -249,7 +249,8 @@ func checkBinding(o *object) tpm2.RC {
 		if len(s.SeedValue) != alg.DigestSize() { // (Part 1, 24.6.2)
 			return tpm2.RCKeySize
 		}
-		if !bytesEqual(symmetricUnique(alg, s), uniqueOf(&o.pub)) {
+		unique := uniqueOf(&o.pub)
+		if !bytesEqual(symmetricUnique(alg, s), unique) && !((o.isStorage() || o.isDerivation()) && bytesEqual(parentUnique(alg, s), unique)) {
 			return tpm2.RCBinding
 		}
 	}

@@ -41,6 +41,9 @@ func (c *Control) Suspend() error {
 	return c.do(ctrlInit, []byte{0, 0, 0, 1})
 }
 
+// Store has the volatile state written, and the TPM go on.
+func (c *Control) Store() error { return c.do(ctrlStore, nil) }
+
 // SetLocality sets the locality of the commands that follow.
 func (c *Control) SetLocality(l uint8) error { return c.do(ctrlSetLocality, []byte{l}) }
 
