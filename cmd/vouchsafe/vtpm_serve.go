@@ -154,6 +154,7 @@ func serveInstance(ctx context.Context, f serveFlags, cfg vtpm.Config, flags set
 	}
 	defer instance.Close()
 	server.Device = instance
+	server.Dedicated = true
 	server.StopOnDataClose = f.terminate
 	locality, err := parseSettings("locality", f.locality, "reject-locality-4", "allow-set-locality")
 	if err != nil {

@@ -22,6 +22,7 @@ import (
 type keyCache struct {
 	rsa   *rsa.PrivateKey
 	ecdsa *ecdsa.PrivateKey
+	ecdh  *ecdh.PrivateKey // the same key: each form computes the public key anew
 	mlkem crypto.Decapsulator
 	mldsa *mldsa.PrivateKey
 }
@@ -97,16 +98,18 @@ func (o *object) ecdsaKey() (*ecdsa.PrivateKey, tpm2.RC) {
 	return o.key.ecdsa, tpm2.RCSuccess
 }
 
+// ecdhKey is the same for key exchange.
 func (o *object) ecdhKey() (*ecdh.PrivateKey, tpm2.RC) {
-	k, rc := o.ecdsaKey()
-	if rc != tpm2.RCSuccess {
-		return nil, rc
+	if o.key.ecdh == nil {
+		c := o.pub.Parameters.ECCDetail.CurveID
+		d := leftPad(o.sens.Sensitive.ECC, coordinateSize(c))
+		k, err := ecdhCurve(c).NewPrivateKey(d)
+		if d == nil || err != nil {
+			return nil, tpm2.RCBinding
+		}
+		o.key.ecdh = k
 	}
-	e, err := k.ECDH()
-	if err != nil {
-		return nil, tpm2.RCBinding
-	}
-	return e, tpm2.RCSuccess
+	return o.key.ecdh, tpm2.RCSuccess
 }
 
 // rsaPublic is the public key of an RSA object.

@@ -310,7 +310,8 @@ func (c *control) setDataFD() []byte {
 	if err != nil {
 		return c.result(BadParameter)
 	}
-	if !c.attach(handed{conn}) {
+	conn = handed{c.channel(conn)}
+	if !c.attach(conn) {
 		conn.Close()
 		return c.result(IOError)
 	}

@@ -40,7 +40,7 @@ func TestDataFramings(t *testing.T) {
 		{"mssim end of session", u32(mssimSessionEnd), nil, true},
 		{"mssim, no such word", u32(63), u32(1), true},
 	} {
-		for _, network := range []string{"unix", "tcp"} {
+		for _, network := range []string{"unix", "tcp", "unix" + dedicated, "tcp" + dedicated} {
 			t.Run(tc.name+" over "+network, func(t *testing.T) {
 				p := serve(t, network, nil)
 				p.dev.PowerOn(Peer{}, false)
@@ -66,15 +66,17 @@ func TestDataFramings(t *testing.T) {
 
 // TestPartialReads sends one command a byte at a time (swtpm's test of that name).
 func TestPartialReads(t *testing.T) {
-	p := serve(t, "unix", nil)
-	p.dev.PowerOn(Peer{}, false)
-	c := p.dial(t, p.data)
-	for _, b := range command(30) {
-		send(t, c, []byte{b})
-	}
-	if got := receive(t, c, len(echo(0, command(30)))); !bytes.Equal(got, echo(0, command(30))) {
-		t.Errorf("got %x", got)
-	}
+	bothWays(t, "unix", func(t *testing.T, network string) {
+		p := serve(t, network, nil)
+		p.dev.PowerOn(Peer{}, false)
+		c := p.dial(t, p.data)
+		for _, b := range command(30) {
+			send(t, c, []byte{b})
+		}
+		if got := receive(t, c, len(echo(0, command(30)))); !bytes.Equal(got, echo(0, command(30))) {
+			t.Errorf("got %x", got)
+		}
+	})
 }
 
 func TestCommandsObeyTheBufferSize(t *testing.T) {
@@ -97,63 +99,69 @@ func TestCommandsObeyTheBufferSize(t *testing.T) {
 
 // TestOneDataClientAtATime lets a second client wait until the first has gone.
 func TestOneDataClientAtATime(t *testing.T) {
-	p := serve(t, "unix", nil)
-	p.dev.PowerOn(Peer{}, false)
-	first, second := p.dial(t, p.data), p.dial(t, p.data)
-	send(t, first, command(12))
-	receive(t, first, len(echo(0, command(12))))
-	send(t, second, command(12))
-	second.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-	if n, err := second.Read(make([]byte, 1)); err == nil {
-		t.Fatalf("the second client was answered beside the first: %d bytes", n)
-	}
-	first.Close()
-	second.SetReadDeadline(time.Now().Add(5 * time.Second))
-	if got := receive(t, second, len(echo(0, command(12)))); !bytes.Equal(got, echo(0, command(12))) {
-		t.Errorf("got %x", got)
-	}
+	bothWays(t, "unix", func(t *testing.T, network string) {
+		p := serve(t, network, nil)
+		p.dev.PowerOn(Peer{}, false)
+		first, second := p.dial(t, p.data), p.dial(t, p.data)
+		send(t, first, command(12))
+		receive(t, first, len(echo(0, command(12))))
+		send(t, second, command(12))
+		second.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		if n, err := second.Read(make([]byte, 1)); err == nil {
+			t.Fatalf("the second client was answered beside the first: %d bytes", n)
+		}
+		first.Close()
+		second.SetReadDeadline(time.Now().Add(5 * time.Second))
+		if got := receive(t, second, len(echo(0, command(12)))); !bytes.Equal(got, echo(0, command(12))) {
+			t.Errorf("got %x", got)
+		}
+	})
 }
 
 func TestTerminate(t *testing.T) {
-	p := serve(t, "unix", func(s *Server) { s.StopOnDataClose = true })
-	p.dial(t, p.data).Close()
-	select {
-	case <-p.done:
-	case <-time.After(5 * time.Second):
-		t.Error("Serve goes on after the data connection has gone")
-	}
+	bothWays(t, "unix", func(t *testing.T, network string) {
+		p := serve(t, network, func(s *Server) { s.StopOnDataClose = true })
+		p.dial(t, p.data).Close()
+		select {
+		case <-p.done:
+		case <-time.After(5 * time.Second):
+			t.Error("Serve goes on after the data connection has gone")
+		}
+	})
 }
 
 // TestMssimPlatform is what tpm2-tss' mssim TCTI does when it opens.
 func TestMssimPlatform(t *testing.T) {
-	p := serve(t, "tcp", nil)
-	data, platform := p.dial(t, p.data), p.dial(t, p.control)
-	for _, word := range []uint32{mssimPowerOn, mssimNVOn} {
-		send(t, platform, u32(word))
-		if got := receive(t, platform, 4); !bytes.Equal(got, zero) {
-			t.Fatalf("word %d: got %x", word, got)
+	bothWays(t, "tcp", func(t *testing.T, network string) {
+		p := serve(t, network, nil)
+		data, platform := p.dial(t, p.data), p.dial(t, p.control)
+		for _, word := range []uint32{mssimPowerOn, mssimNVOn} {
+			send(t, platform, u32(word))
+			if got := receive(t, platform, 4); !bytes.Equal(got, zero) {
+				t.Fatalf("word %d: got %x", word, got)
+			}
 		}
-	}
-	if !p.dev.Running() {
-		t.Fatal("POWER_ON did not power on")
-	}
-	send(t, data, append(append(u32(mssimSendCommand), 0), append(u32(12), command(12)...)...))
-	receive(t, data, 4+len(echo(0, command(12)))+4)
-	send(t, platform, u32(mssimCancelOn))
-	receive(t, platform, 4)
-	if p.dev.canceled != 1 {
-		t.Error("CANCEL_ON did not arrive")
-	}
-	send(t, platform, u32(mssimPowerOff))
-	receive(t, platform, 4)
-	if p.dev.Running() {
-		t.Error("POWER_OFF did not power off")
-	}
-	// And swtpm's own client on the same port still gets its eight bytes, at once.
-	data.Close()
-	if caps, err := p.client(t).Capabilities(); err != nil || caps != capabilities {
-		t.Errorf("GET_CAPABILITY over TCP: %x, %v", caps, err)
-	}
+		if !p.dev.Running() {
+			t.Fatal("POWER_ON did not power on")
+		}
+		send(t, data, append(append(u32(mssimSendCommand), 0), append(u32(12), command(12)...)...))
+		receive(t, data, 4+len(echo(0, command(12)))+4)
+		send(t, platform, u32(mssimCancelOn))
+		receive(t, platform, 4)
+		if p.dev.canceled != 1 {
+			t.Error("CANCEL_ON did not arrive")
+		}
+		send(t, platform, u32(mssimPowerOff))
+		receive(t, platform, 4)
+		if p.dev.Running() {
+			t.Error("POWER_OFF did not power off")
+		}
+		// And swtpm's own client on the same port still gets its eight bytes, at once.
+		data.Close()
+		if caps, err := p.client(t).Capabilities(); err != nil || caps != capabilities {
+			t.Errorf("GET_CAPABILITY over TCP: %x, %v", caps, err)
+		}
+	})
 }
 
 func FuzzData(f *testing.F) {
@@ -198,7 +206,7 @@ func TestGuestCannotFrame(t *testing.T) {
 		{"the end of the session", u32(mssimSessionEnd, 0, 0)},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			p := serve(t, "unix", nil)
+			p := serve(t, "unix"+dedicated, nil)
 			p.dev.PowerOn(Peer{}, false)
 			fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 			if err != nil {
