@@ -139,7 +139,7 @@ func signatureHash(sig *tpm2.TPMTSignature) (tpm2.AlgID, bool) {
 	switch sig.SigAlg {
 	case tpm2.AlgRSASSA, tpm2.AlgRSAPSS:
 		return sig.Signature.RSA.Hash, true
-	case tpm2.AlgECDSA:
+	case tpm2.AlgECDSA, tpm2.AlgECDAA:
 		return sig.Signature.ECC.Hash, true
 	case tpm2.AlgHMAC:
 		return sig.Signature.HMAC.HashAlg, sig.Signature.HMAC.HashAlg != tpm2.AlgNull

@@ -155,7 +155,7 @@ func rsaFromPrimes(p, q *big.Int) *rsa.PrivateKey {
 }
 
 // signDigest signs with an asymmetric or HMAC key, the scheme being settled.
-func (o *object) signDigest(scheme *tpm2.TPMTSigScheme, digest []byte) (sig tpm2.TPMTSignature, rc tpm2.RC) {
+func (t *TPM) signDigest(o *object, scheme *tpm2.TPMTSigScheme, digest []byte) (sig tpm2.TPMTSignature, rc tpm2.RC) {
 	alg := scheme.Details.Any.HashAlg
 	sig.SigAlg = scheme.Scheme
 	switch scheme.Scheme {
@@ -192,6 +192,8 @@ func (o *object) signDigest(scheme *tpm2.TPMTSigScheme, digest []byte) (sig tpm2
 		}
 		n := coordinateSize(o.pub.Parameters.ECCDetail.CurveID)
 		sig.Signature.ECC = tpm2.TPMSSignatureECC{Hash: alg, SignatureR: r.FillBytes(make([]byte, n)), SignatureS: s.FillBytes(make([]byte, n))}
+	case tpm2.AlgECDAA:
+		return t.signECDAA(o, &scheme.Details.ECDAA, digest)
 	case tpm2.AlgHMAC:
 		sig.Signature.HMAC = tpm2.TPMTHA{HashAlg: alg, Digest: crypt.HMAC(alg, o.sens.Sensitive.Bits, digest)}
 	default:

@@ -67,6 +67,7 @@ var algorithms = map[tpm2.AlgID]tpm2.AlgAttributes{
 	tpm2.AlgRSAPSS:       tpm2.AlgAttrAsymmetric | tpm2.AlgAttrSigning,
 	tpm2.AlgOAEP:         tpm2.AlgAttrAsymmetric | tpm2.AlgAttrEncrypting,
 	tpm2.AlgECDSA:        tpm2.AlgAttrAsymmetric | tpm2.AlgAttrSigning,
+	tpm2.AlgECDAA:        tpm2.AlgAttrAsymmetric | tpm2.AlgAttrSigning,
 	tpm2.AlgECDH:         tpm2.AlgAttrAsymmetric | tpm2.AlgAttrMethod,
 	tpm2.AlgKDF2:         tpm2.AlgAttrHash | tpm2.AlgAttrMethod,
 	tpm2.AlgKDF1SP80056A: tpm2.AlgAttrHash | tpm2.AlgAttrMethod,
