@@ -34,7 +34,7 @@ type Config struct {
 	// Key seals the state at rest. Without one it is plain, and Open warns.
 	Key Key
 	// MigrationKey seals the blobs that are handed out, and is demanded of
-	// those that come in.
+	// those that come in. Without one Key does both.
 	MigrationKey Key
 	// ID, when not zero, is the vTPM that the directory must hold.
 	ID ID
