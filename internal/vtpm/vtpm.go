@@ -65,6 +65,8 @@ type Instance struct {
 	quiet atomic.Bool             // the state was handed out, and nothing ran since
 	fault atomic.Bool             // failure mode, and the log knows
 
+	buffer atomic.Uint32 // of the client, 0 for the usual one
+
 	// mu guards what follows: the directory and what is known of its content.
 	mu         sync.Mutex
 	dir        dir

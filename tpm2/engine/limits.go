@@ -4,10 +4,8 @@ import "github.com/vouchsafe/vouchsafe/tpm2"
 
 // The limits of this TPM, each with its reason.
 const (
-	MaxCommandSize = 4096           // what swtpm and every driver use; QEMU's CRB offers 3968
-	MaxLargeSize   = 8192           // for a client that can take more: an ML-DSA-87 signature has 4627 octets
-	MinBufferSize  = 2808           // the least a CRB buffer can be: the largest object context must fit, but for ML-KEM and ML-DSA keys
-	MaxBufferSize  = MaxCommandSize // the most that SET_BUFFERSIZE may ask for
+	MaxCommandSize = 4096 // what swtpm and every driver use; QEMU's CRB offers 3968
+	MaxLargeSize   = 8192 // for a client that can take more: an ML-DSA-87 signature has 4627 octets
 
 	maxTransient  = 16 // tools without a resource manager leave objects behind: more than the usual 3
 	maxPersistent = 32 // four EKs, SRK, AKs and room for a guest's own

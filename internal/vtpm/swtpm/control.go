@@ -325,7 +325,9 @@ func (c *control) setBufferSize(body []byte) []byte {
 		if c.Device.Running() {
 			r = BadOrdinal
 		} else {
-			c.bufferSize.Store(min(max(want, minBuffer), maxCommand))
+			size := min(max(want, minBuffer), maxCommand)
+			c.bufferSize.Store(size)
+			c.Device.SetBufferSize(size)
 		}
 	}
 	response := c.result(r)

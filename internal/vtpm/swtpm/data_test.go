@@ -27,10 +27,11 @@ func TestDataFramings(t *testing.T) {
 	}{
 		{"raw", cmd, echo(0, cmd), false},
 		{"raw, two in one write", append(bytes.Clone(cmd), cmd...), append(echo(0, cmd), echo(0, cmd)...), false},
-		{"the largest", command(maxCommand), echo(0, command(maxCommand)), false},
+		{"the largest", command(usualBuffer), echo(0, command(usualBuffer)), false},
+		{"larger than was agreed on", command(usualBuffer + 1), refusal(rcCommandSize), false},
 		{"a tag that is none of TPM 2.0's", append([]byte{0x00, 0xC1}, cmd[2:]...), echo(0, append([]byte{0x00, 0xC1}, cmd[2:]...)), false},
 		{"a size below the header", unhex(t, "8001 00000009 0000017b"), refusal(rcCommandSize), true},
-		{"a size beyond the buffer", unhex(t, "8001 00001001 0000017b"), refusal(rcCommandSize), true},
+		{"a size beyond the buffer", unhex(t, "8001 00002001 0000017b"), refusal(rcCommandSize), true},
 		{"the largest size there is", unhex(t, "8001 ffffffff 0000017b"), refusal(rcCommandSize), true},
 		{"prefixed", prefixed(3, cmd), wrapped(echo(3, cmd)), false},
 		{"prefixed, no such locality", prefixed(9, cmd), wrapped(refusal(rcLocality)), false},
@@ -95,6 +96,20 @@ func TestCommandsObeyTheBufferSize(t *testing.T) {
 	}
 	send(t, d, command(3968))
 	receive(t, d, tpmHeader+1+3968)
+	if err := c.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	for want, got := range map[uint32]uint32{1: minBuffer, 8192: 8192, 1 << 20: maxCommand} {
+		if size, least, most, err := c.BufferSize(want); err != nil || size != got || least != minBuffer || most != maxCommand || p.dev.buffer != got {
+			t.Errorf("SET_BUFFERSIZE %d: %d of %d to %d, the device has %d, %v", want, size, least, most, p.dev.buffer, err)
+		}
+	}
+	c.BufferSize(maxCommand)
+	if err := c.Init(false); err != nil {
+		t.Fatal(err)
+	}
+	send(t, d, command(maxCommand))
+	receive(t, d, tpmHeader+1+maxCommand)
 }
 
 // TestOneDataClientAtATime lets a second client wait until the first has gone.

@@ -24,6 +24,7 @@ type fakeTPM struct {
 	resets   []uint8
 	retries  []uint32
 	canceled int
+	buffer   uint32
 	block    chan struct{} // when set, Execute waits for it or for Cancel
 }
 
@@ -94,6 +95,7 @@ func (d *fakeTPM) SetBlob(kind BlobKind, data []byte, sealed bool) error {
 	d.blobs[kind], d.sealed[kind] = bytes.Clone(data), sealed
 	return nil
 }
+func (d *fakeTPM) SetBufferSize(n uint32) { d.mu.Lock(); defer d.mu.Unlock(); d.buffer = n }
 func (d *fakeTPM) LockStorage(retries uint32) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

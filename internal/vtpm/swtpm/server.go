@@ -59,7 +59,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	s.stopped = make(chan struct{})
 	s.slot = make(chan struct{}, 1)
 	s.conns = map[net.Conn]bool{}
-	s.bufferSize.Store(maxCommand)
+	s.bufferSize.Store(usualBuffer)
 	if s.DataConn != nil {
 		s.attach(s.channel(s.DataConn))
 	}
