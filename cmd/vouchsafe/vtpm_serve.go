@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/fips140"
 	"errors"
 	"fmt"
 	"io"
@@ -94,6 +95,9 @@ func serveVTPM(ctx context.Context, a *app, f serveFlags) error {
 			"tpm-2.0", "tpm-send-command-header", "flags-opt-startup", "flags-opt-disable-auto-shutdown", "ctrl-opt-terminate",
 			"cmdarg-seccomp", "cmdarg-key-fd", "cmdarg-pwd-fd", "cmdarg-print-states", "cmdarg-migration", "nvram-backend-dir",
 		}, version})
+	}
+	if fips140.Enforced() { // the first guest that uses SHA-1 would stop its TPM
+		return withHint(errors.New("a TPM does not run under GODEBUG=fips140=only: guests ask for SHA-1 and short HMAC keys"), "use GODEBUG=fips140=on; docs/FIPS.md says what runs inside the module")
 	}
 	dir, mode, err := tpmStateDir("tpmstate", f.tpmstate)
 	if err != nil {
