@@ -133,6 +133,52 @@ func TestToolsSuite(t *testing.T) {
 	t.Log(last(string(out)))
 }
 
+// TestSwtpmSuite runs swtpm's own tests, with Debian's swtpm_ioctl as the other
+// side. It needs a checkout, named by SWTPM_SRC.
+func TestSwtpmSuite(t *testing.T) {
+	src := os.Getenv("SWTPM_SRC")
+	if src == "" {
+		t.Skip("SWTPM_SRC is not set: git clone --branch v0.7.1 https://github.com/stefanberger/swtpm, and name the folder")
+	}
+	wants(t, "swtpm-tools socat xxd expect netcat-openbsd gnutls-bin", "swtpm_ioctl", "swtpm_bios", "socat", "xxd", "expect", "certtool")
+	known := map[string]string{
+		"test_tpm2_ctrlchannel2":              "swtpm chardev: only sockets are served",
+		"test_tpm2_derived_keys":              "starts from a state of libtpms that lies in its folder, under our state's name",
+		"test_tpm2_migration_key":             "the same",
+		"test_tpm2_resume_volatile":           "the same",
+		"test_tpm2_save_load_encrypted_state": "opens with a passphrase what was sealed with a key: refused here, two kinds of secret are told apart",
+		"test_tpm2_hashing3":                  "wants libtpms' pcrUpdateCounter, which a maker counts as he likes (Part 1, 14.9); the PCR is the same",
+		"test_tpm2_savestate":                 "the same",
+		"test_tpm2_parameters":                "swtpm_setup --allow-signing and others that choose EK templates of no profile are left out",
+		"test_tpm2_print_capabilities":        "wants swtpm's own list of features",
+		"test_tpm2_print_states":              "wants swtpm's own spaces in JSON",
+	}
+	bin := t.TempDir()
+	for _, name := range []string{"swtpm", "swtpm_setup"} {
+		if err := os.Symlink(program(t)[0], filepath.Join(bin, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), "./swtpm-suite", src)
+	cmd.Env = append(os.Environ(), "SWTPM="+bin)
+	out, _ := cmd.CombinedOutput()
+	passed := 0
+	for line := range strings.Lines(string(out)) {
+		f := strings.Fields(line)
+		switch {
+		case len(f) < 2:
+		case f[0] == "pass" && strings.HasPrefix(f[1], "test_"):
+			passed++
+		case strings.HasPrefix(f[0], "FAIL") && known[f[1]] == "":
+			t.Errorf("%s fails", f[1])
+		}
+	}
+	if passed == 0 || t.Failed() {
+		t.Errorf("%s", out)
+	}
+	t.Log(last(string(out)))
+}
+
 // failures are the lines of a day that tell of one, with what follows.
 func failures(out string) string {
 	var b strings.Builder
