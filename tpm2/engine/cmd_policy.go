@@ -189,6 +189,8 @@ func (t *TPM) hierarchyOf(h tpm2.Handle) tpm2.Handle {
 			return tpm2.RHPlatform
 		}
 		return tpm2.RHOwner
+	case tpm2.HTPCR: // of no hierarchy; what vouches for them is the Owner's, as in libtpms
+		return tpm2.RHOwner
 	}
 	return tpm2.RHNull
 }
