@@ -3,6 +3,7 @@ module github.com/vouchsafe/vouchsafe
 go 1.26.0
 
 require (
+	filippo.io/bigmod v0.1.0
 	filippo.io/mldsa v1.0.0
 	github.com/danielgtaylor/huma/v2 v2.37.2
 	github.com/klauspost/compress v1.20.3

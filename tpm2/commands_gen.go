@@ -53,6 +53,7 @@ const (
 	CCGetCommandAuditDigest      CC = 0x133
 	CCGetTime                    CC = 0x14C
 	CCCertifyX509                CC = 0x197
+	CCCommit                     CC = 0x18B
 	CCECEphemeral                CC = 0x18E
 	CCVerifySignature            CC = 0x177
 	CCSign                       CC = 0x15D
@@ -3307,6 +3308,124 @@ func (v *CertifyX509Response) EncodeParameters(e *Encoder) {
 	e.Buf(v.AddedToCertificate)
 	e.Buf(v.TbsDigest)
 	v.Signature.encode(e)
+}
+
+// Commit is the command TPM2_Commit of Part 3.
+type Commit struct {
+	SignHandle Handle // TPMI_DH_OBJECT
+	P1         TPMSECCPoint
+	S2         []byte
+	Y2         []byte
+}
+
+func (*Commit) CommandCode() CC { return CCCommit }
+
+func (v *Commit) SetHandles(h []Handle) {
+	v.SignHandle = h[0]
+}
+
+func (v *Commit) AppendHandles(h []Handle) []Handle {
+	return append(h, v.SignHandle)
+}
+
+func (v *Commit) DecodeParameters(d *Decoder) {
+	d.param = 1
+	{
+		end := d.sized()
+		v.P1.decode(d, false)
+		d.endSized(end)
+	}
+	if d.rc != 0 {
+		return
+	}
+	d.param = 2
+	v.S2 = d.Buf(128)
+	if d.rc != 0 {
+		return
+	}
+	d.param = 3
+	v.Y2 = d.Buf(66)
+	if d.rc != 0 {
+		return
+	}
+	d.param = 0
+}
+
+func (v *Commit) EncodeParameters(e *Encoder) {
+	{
+		at := e.mark()
+		v.P1.encode(e)
+		e.patch(at)
+	}
+	e.Buf(v.S2)
+	e.Buf(v.Y2)
+}
+
+// CommitResponse is the response to TPM2_Commit.
+type CommitResponse struct {
+	K       TPMSECCPoint
+	L       TPMSECCPoint
+	E       TPMSECCPoint
+	Counter uint16
+}
+
+func (v *CommitResponse) HandleField() *Handle {
+	return nil
+}
+
+func (v *CommitResponse) DecodeParameters(d *Decoder) {
+	d.param = 1
+	{
+		end := d.sized()
+		v.K.decode(d, false)
+		d.endSized(end)
+	}
+	if d.rc != 0 {
+		return
+	}
+	d.param = 2
+	{
+		end := d.sized()
+		v.L.decode(d, false)
+		d.endSized(end)
+	}
+	if d.rc != 0 {
+		return
+	}
+	d.param = 3
+	{
+		end := d.sized()
+		v.E.decode(d, false)
+		d.endSized(end)
+	}
+	if d.rc != 0 {
+		return
+	}
+	d.param = 4
+	v.Counter = uint16(d.U16())
+	if d.rc != 0 {
+		return
+	}
+	d.param = 0
+}
+
+func (v *CommitResponse) EncodeParameters(e *Encoder) {
+	{
+		at := e.mark()
+		v.K.encode(e)
+		e.patch(at)
+	}
+	{
+		at := e.mark()
+		v.L.encode(e)
+		e.patch(at)
+	}
+	{
+		at := e.mark()
+		v.E.encode(e)
+		e.patch(at)
+	}
+	e.U16(uint16(v.Counter))
 }
 
 // ECEphemeral is the command TPM2_EC_Ephemeral of Part 3.
@@ -7488,6 +7607,13 @@ var commands = []CommandInfo{
 		},
 		ResponseHandle: false, Decrypt: true, Encrypt: true,
 		NewCommand: func() Command { return new(CertifyX509) }, NewResponse: func() Response { return new(CertifyX509Response) },
+	},
+	{Code: CCCommit, Name: "Commit",
+		Handles: []HandleInfo{
+			{Name: "signHandle", Type: TPMIDhObject, Null: false, Role: RoleUser},
+		},
+		ResponseHandle: false, Decrypt: true, Encrypt: true,
+		NewCommand: func() Command { return new(Commit) }, NewResponse: func() Response { return new(CommitResponse) },
 	},
 	{Code: CCECEphemeral, Name: "EC_Ephemeral",
 		ResponseHandle: false, Decrypt: false, Encrypt: true,

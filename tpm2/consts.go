@@ -23,6 +23,7 @@ const (
 	AlgOAEP         AlgID = 0x0017
 	AlgECDSA        AlgID = 0x0018
 	AlgECDH         AlgID = 0x0019
+	AlgECDAA        AlgID = 0x001a
 	AlgECMQV        AlgID = 0x001d
 	AlgKDF1SP80056A AlgID = 0x0020
 	AlgKDF2         AlgID = 0x0021

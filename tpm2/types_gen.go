@@ -111,7 +111,7 @@ func (d *Decoder) tpmiAlgKDF(null bool) AlgID {
 func (d *Decoder) tpmiAlgSigScheme(null bool) AlgID {
 	v := AlgID(d.U16())
 	switch v {
-	case AlgRSASSA, AlgRSAPSS, AlgECDSA, AlgHMAC, AlgMLDSA:
+	case AlgRSASSA, AlgRSAPSS, AlgECDSA, AlgECDAA, AlgHMAC, AlgMLDSA:
 		if d.hasAlg(v) {
 			return v
 		}
@@ -191,7 +191,7 @@ func (d *Decoder) tpmiAlgRSADecrypt(null bool) AlgID {
 func (d *Decoder) tpmiAlgECCScheme(null bool) AlgID {
 	v := AlgID(d.U16())
 	switch v {
-	case AlgECDSA, AlgECDH, AlgECMQV:
+	case AlgECDSA, AlgECDAA, AlgECDH, AlgECMQV:
 		if d.hasAlg(v) {
 			return v
 		}
@@ -1337,6 +1337,22 @@ func (v *TPMSSchemeHash) encode(e *Encoder) {
 	e.U16(uint16(v.HashAlg))
 }
 
+// TPMSSchemeECDAA is TPMS_SCHEME_ECDAA of Part 2.
+type TPMSSchemeECDAA struct {
+	HashAlg AlgID
+	Count   uint16
+}
+
+func (v *TPMSSchemeECDAA) decode(d *Decoder, null bool) {
+	v.HashAlg = d.tpmiAlgHash(false)
+	v.Count = uint16(d.U16())
+}
+
+func (v *TPMSSchemeECDAA) encode(e *Encoder) {
+	e.U16(uint16(v.HashAlg))
+	e.U16(uint16(v.Count))
+}
+
 // TPMSSchemeXOR is TPMS_SCHEME_XOR of Part 2.
 type TPMSSchemeXOR struct {
 	HashAlg AlgID
@@ -1398,13 +1414,16 @@ func (v *TPMTKeyedHashScheme) encode(e *Encoder) {
 
 // TPMUSigScheme is TPMU_SIG_SCHEME of Part 2; the arm in use is the selector's, the others stay zero.
 type TPMUSigScheme struct {
-	Any TPMSSchemeHash // AlgRSASSA, AlgRSAPSS, AlgECDSA, AlgHMAC
+	Any   TPMSSchemeHash  // AlgRSASSA, AlgRSAPSS, AlgECDSA, AlgHMAC
+	ECDAA TPMSSchemeECDAA // AlgECDAA
 }
 
 func (v *TPMUSigScheme) decode(d *Decoder, sel AlgID) {
 	switch sel {
 	case AlgRSASSA, AlgRSAPSS, AlgECDSA, AlgHMAC:
 		v.Any.decode(d, false)
+	case AlgECDAA:
+		v.ECDAA.decode(d, false)
 	case AlgMLDSA, AlgNull:
 	default:
 		d.fail(RCSelector)
@@ -1415,6 +1434,8 @@ func (v *TPMUSigScheme) encode(e *Encoder, sel AlgID) {
 	switch sel {
 	case AlgRSASSA, AlgRSAPSS, AlgECDSA, AlgHMAC:
 		v.Any.encode(e)
+	case AlgECDAA:
+		v.ECDAA.encode(e)
 	}
 }
 
@@ -1474,13 +1495,16 @@ func (v *TPMTKDFScheme) encode(e *Encoder) {
 
 // TPMUAsymScheme is TPMU_ASYM_SCHEME of Part 2; the arm in use is the selector's, the others stay zero.
 type TPMUAsymScheme struct {
-	Any TPMSSchemeHash // AlgRSASSA, AlgRSAPSS, AlgECDSA, AlgOAEP, AlgECDH, AlgECMQV
+	Any   TPMSSchemeHash  // AlgRSASSA, AlgRSAPSS, AlgECDSA, AlgOAEP, AlgECDH, AlgECMQV
+	ECDAA TPMSSchemeECDAA // AlgECDAA
 }
 
 func (v *TPMUAsymScheme) decode(d *Decoder, sel AlgID) {
 	switch sel {
 	case AlgRSASSA, AlgRSAPSS, AlgECDSA, AlgOAEP, AlgECDH, AlgECMQV:
 		v.Any.decode(d, false)
+	case AlgECDAA:
+		v.ECDAA.decode(d, false)
 	case AlgRSAES, AlgNull:
 	default:
 		d.fail(RCSelector)
@@ -1491,6 +1515,8 @@ func (v *TPMUAsymScheme) encode(e *Encoder, sel AlgID) {
 	switch sel {
 	case AlgRSASSA, AlgRSAPSS, AlgECDSA, AlgOAEP, AlgECDH, AlgECMQV:
 		v.Any.encode(e)
+	case AlgECDAA:
+		v.ECDAA.encode(e)
 	}
 }
 
@@ -1639,7 +1665,7 @@ func (v *TPMSSignatureECC) encode(e *Encoder) {
 // TPMUSignature is TPMU_SIGNATURE of Part 2; the arm in use is the selector's, the others stay zero.
 type TPMUSignature struct {
 	RSA   TPMSSignatureRSA // AlgRSASSA, AlgRSAPSS
-	ECC   TPMSSignatureECC // AlgECDSA
+	ECC   TPMSSignatureECC // AlgECDSA, AlgECDAA
 	HMAC  TPMTHA           // AlgHMAC
 	MLDSA []byte           // AlgMLDSA
 }
@@ -1648,7 +1674,7 @@ func (v *TPMUSignature) decode(d *Decoder, sel AlgID) {
 	switch sel {
 	case AlgRSASSA, AlgRSAPSS:
 		v.RSA.decode(d, false)
-	case AlgECDSA:
+	case AlgECDSA, AlgECDAA:
 		v.ECC.decode(d, false)
 	case AlgHMAC:
 		v.HMAC.decode(d, false)
@@ -1664,7 +1690,7 @@ func (v *TPMUSignature) encode(e *Encoder, sel AlgID) {
 	switch sel {
 	case AlgRSASSA, AlgRSAPSS:
 		v.RSA.encode(e)
-	case AlgECDSA:
+	case AlgECDSA, AlgECDAA:
 		v.ECC.encode(e)
 	case AlgHMAC:
 		v.HMAC.encode(e)

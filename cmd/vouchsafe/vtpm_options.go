@@ -102,7 +102,7 @@ func parseKey(option, value string) (vtpm.Key, error) {
 		return vtpm.Key{}, withHint(fmt.Errorf("reading the key for --%s: %w", option, err), "openssl rand -hex 32 >FILE")
 	}
 	for _, name := range []string{"file", "pwdfile"} {
-		if s.has(name) && s["remove"] == "true" {
+		if s.has(name) && s.has("remove") && s["remove"] != "false" { // the word alone says it
 			if err := os.Remove(s[name]); err != nil {
 				return vtpm.Key{}, err
 			}
@@ -193,6 +193,9 @@ func tpmStateDir(option, value string) (dir string, mode fs.FileMode, err error)
 		if dir, err = backendDir(uri); err != nil {
 			return "", 0, err
 		}
+	}
+	if dir == "" {
+		dir = os.Getenv("TPM_PATH") // swtpm's way without the option, which its own tests use
 	}
 	if dir == "" {
 		return "", 0, withHint(usageError{errors.New("where is the state? there is no --" + option)}, "add --%s dir=DIR", option)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/fips140"
 	"errors"
 	"fmt"
 	"io"
@@ -97,6 +98,9 @@ func serveVTPM(ctx context.Context, a *app, f serveFlags) error {
 			"cmdarg-seccomp", "cmdarg-key-fd", "cmdarg-pwd-fd", "cmdarg-print-states", "cmdarg-migration", "nvram-backend-dir",
 		}, version})
 	}
+	if fips140.Enforced() { // the first guest that uses SHA-1 would stop its TPM
+		return withHint(errors.New("a TPM does not run under GODEBUG=fips140=only: guests ask for SHA-1 and short HMAC keys"), "use GODEBUG=fips140=on; docs/FIPS.md says what runs inside the module")
+	}
 	dir, mode, err := tpmStateDir("tpmstate", f.tpmstate)
 	if err != nil {
 		return err
@@ -156,6 +160,7 @@ func serveInstance(ctx context.Context, f serveFlags, cfg vtpm.Config, flags set
 	}
 	defer instance.Close()
 	server.Device = instance
+	server.Dedicated = true
 	server.StopOnDataClose = f.terminate
 	locality, err := parseSettings("locality", f.locality, "reject-locality-4", "allow-set-locality")
 	if err != nil {

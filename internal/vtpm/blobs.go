@@ -48,9 +48,19 @@ func (i *Instance) writeVolatile(generation uint64, state []byte) error {
 	return nil
 }
 
-// Blob returns a state file as it travels: sealed with the migration key when
-// there is one, else in clear when the caller wants that, else like the file.
-func (i *Instance) Blob(k swtpm.BlobKind, wantPlain bool) (blob []byte, sealed bool, err error) {
+// travelKey is what seals a state on the move, and is demanded of one that comes
+// in: the migration key, or else the state key. QEMU asks for state in clear, and
+// carries whatever it gets; a state that is sealed at rest does not leave in
+// clear for that, nor comes one in clear in its place.
+func (i *Instance) travelKey() (key Key, migration bool) {
+	if i.cfg.MigrationKey.none() {
+		return i.cfg.Key, false
+	}
+	return i.cfg.MigrationKey, true
+}
+
+// Blob returns a state file as it travels.
+func (i *Instance) Blob(k swtpm.BlobKind, _ bool) (blob []byte, sealed bool, err error) {
 	i.power.Lock()
 	defer i.power.Unlock()
 	t := i.tpm.Load()
@@ -77,10 +87,7 @@ func (i *Instance) Blob(k swtpm.BlobKind, wantPlain bool) (blob []byte, sealed b
 	defer clear(state)
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	key, migration := i.cfg.MigrationKey, true
-	if key.none() && !wantPlain {
-		key, migration = i.cfg.Key, false
-	}
+	key, migration := i.travelKey()
 	box, err := i.box(i.id, key, migration)
 	if err != nil {
 		return nil, false, err
@@ -137,14 +144,7 @@ func (i *Instance) stage(as kind, blob []byte) error {
 	if swtpm.IsState(blob) {
 		return i.stageForeign(as, blob)
 	}
-	// What protects a blob is said by the blob; a migration key insists on itself.
-	key, migration := i.cfg.MigrationKey, true
-	if key.none() {
-		h, _, err := split(blob)
-		if err == nil && h.protection != plain {
-			key, migration = i.cfg.Key, false
-		}
-	}
+	key, migration := i.travelKey()
 	h, state, err := i.unseal("state blob", as, blob, key, migration)
 	if err != nil {
 		return err

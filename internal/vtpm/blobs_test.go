@@ -69,38 +69,53 @@ func TestMigration(t *testing.T) {
 	for name, key := range map[string]Key{"in clear": {}, "under a migration key": migrationKey} {
 		t.Run(name, func(t *testing.T) {
 			source, _ := openTest(t, Config{Dir: t.TempDir(), MigrationKey: key})
-			target, _ := openTest(t, Config{Dir: t.TempDir(), MigrationKey: key, Key: Key{Secret: secret.New(make([]byte, 32))}})
-			on(t, source)
-			run(source, 1)
-			run(source, 2)
-			generation := source.Generation()
-			for _, k := range []swtpm.BlobKind{swtpm.Permanent, swtpm.Volatile} {
-				b, sealed, err := source.Blob(k, true)
-				if err != nil || sealed == key.none() {
-					t.Fatalf("%v: sealed %v, %v", k, sealed, err)
-				}
-				if err := target.SetBlob(k, b, sealed); err != nil {
-					t.Fatal(err)
-				}
-				clear(b) // the caller's buffer is used again
+			target := Config{Dir: t.TempDir(), MigrationKey: key}
+			if !key.none() { // sealed at rest under a key of its own
+				target.Key = Key{Secret: secret.New(make([]byte, 32))}
 			}
-			if _, _, err := source.Blob(swtpm.SaveState, true); err != swtpm.NonFatal {
-				t.Errorf("savestate: %v", err)
-			}
-			if err := target.PowerOn(swtpm.Peer{}, true); err != nil {
-				t.Fatal(err)
-			}
-			if target.ID() != source.ID() || target.Generation() <= generation {
-				t.Errorf("target: id %s, generation %d", target.ID(), target.Generation())
-			}
-			if _, nv, ram := run(target, 2); nv != 1 || ram != 3 {
-				t.Errorf("target: nv %d, ram %d; want 1, 3", nv, ram)
-			}
-			source.Close()
-			if source.Generation() != generation {
-				t.Error("the source wrote after it had handed its state out")
-			}
+			testMigration(t, source, target, key.none())
 		})
+	}
+	t.Run("under the state key", func(t *testing.T) {
+		key := Key{Secret: secret.New(bytes.Repeat([]byte{6}, 32))}
+		source, _ := openTest(t, Config{Dir: t.TempDir(), Key: key})
+		testMigration(t, source, Config{Dir: t.TempDir(), Key: key}, false)
+	})
+}
+
+// testMigration moves a TPM that is new.
+func testMigration(t *testing.T, source *Instance, to Config, inClear bool) {
+	t.Helper()
+	target, _ := openTest(t, to)
+	on(t, source)
+	run(source, 1)
+	run(source, 2)
+	generation := source.Generation()
+	for _, k := range []swtpm.BlobKind{swtpm.Permanent, swtpm.Volatile} {
+		b, sealed, err := source.Blob(k, true)
+		if err != nil || sealed == inClear {
+			t.Fatalf("%v: sealed %v, %v", k, sealed, err)
+		}
+		if err := target.SetBlob(k, b, sealed); err != nil {
+			t.Fatal(err)
+		}
+		clear(b) // the caller's buffer is used again
+	}
+	if _, _, err := source.Blob(swtpm.SaveState, true); err != swtpm.NonFatal {
+		t.Errorf("savestate: %v", err)
+	}
+	if err := target.PowerOn(swtpm.Peer{}, true); err != nil {
+		t.Fatal(err)
+	}
+	if target.ID() != source.ID() || target.Generation() <= generation {
+		t.Errorf("target: id %s, generation %d", target.ID(), target.Generation())
+	}
+	if _, nv, ram := run(target, 2); nv != 1 || ram != 3 {
+		t.Errorf("target: nv %d, ram %d; want 1, 3", nv, ram)
+	}
+	source.Close()
+	if source.Generation() != generation {
+		t.Error("the source wrote after it had handed its state out")
 	}
 }
 
@@ -134,6 +149,8 @@ func TestBlobsThatAreRefused(t *testing.T) {
 	}
 	keyed, _ := openTest(t, Config{Dir: t.TempDir(), MigrationKey: Key{Secret: secret.New(make([]byte, 16))}})
 	wantRefusal(t, keyed.SetBlob(swtpm.Permanent, permanentBlob, false), "STATE_NOT_SEALED")
+	sealed, _ := openTest(t, Config{Dir: t.TempDir(), Key: Key{Secret: secret.New(make([]byte, 16))}})
+	wantRefusal(t, sealed.SetBlob(swtpm.Permanent, permanentBlob, false), "STATE_NOT_SEALED")
 	fresh, _ := openTest(t, Config{Dir: t.TempDir()})
 	if err := fresh.SetBlob(swtpm.Permanent, permanentBlob, false); err != nil {
 		t.Fatal(err)

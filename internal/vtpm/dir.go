@@ -32,6 +32,8 @@ type dir struct {
 	// swtpm: two programs that know only their own lock would run one TPM twice.
 	foreign *os.File
 	owner   *syscall.Stat_t // whose the files are to be; nil: whoever writes them
+
+	testOnlySync func() error // stands for the fsync of the directory
 }
 
 // give makes a file that was just made its owner's.
@@ -138,9 +140,48 @@ func (d *dir) read(name string) ([]byte, error) {
 // the directory. After a crash at any moment the name shows the old content or
 // the new one, and once write has returned only the new one.
 //
-// The system calls, for whoever checks with strace: openat O_EXCL, write,
-// fsync, close, renameat, openat of the directory, fsync, close.
-func (d *dir) write(name string, content []byte) (err error) {
+// When it fails the name shows the old content: where the directory cannot be
+// synced after the rename, the old file is written back, so that what a command
+// was refused for is not what the next start finds.
+//
+// The system calls, for whoever checks with strace: openat of the old file and
+// close, openat O_EXCL, write, fsync, close, renameat, openat of the directory,
+// fsync, close.
+func (d *dir) write(name string, content []byte) error {
+	old, err := os.OpenFile(filepath.Join(d.path, name), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if old != nil {
+		defer old.Close()
+	}
+	if err := d.replace(name, content); err != nil {
+		return err
+	}
+	err = d.sync()
+	if err == nil {
+		return nil
+	}
+	if e := d.restore(name, old); e != nil {
+		return fmt.Errorf("%w; and the old %s cannot be put back: %w", err, name, e)
+	}
+	return err
+}
+
+// restore puts an old file, which has lost its name, or its absence back.
+func (d *dir) restore(name string, old *os.File) error {
+	if old == nil {
+		return os.Remove(filepath.Join(d.path, name))
+	}
+	content, err := io.ReadAll(old)
+	if err != nil {
+		return err
+	}
+	return d.replace(name, content)
+}
+
+// replace is write up to the rename, which may be lost with the power.
+func (d *dir) replace(name string, content []byte) (err error) {
 	to := filepath.Join(d.path, name)
 	temp := to + tempSuffix
 	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -171,10 +212,7 @@ func (d *dir) write(name string, content []byte) (err error) {
 	if err == nil {
 		err = os.Rename(temp, to)
 	}
-	if err != nil {
-		return err
-	}
-	return d.sync()
+	return err
 }
 
 // remove deletes a file that may be absent, durably.
@@ -190,6 +228,9 @@ func (d *dir) remove(name string) error {
 }
 
 func (d *dir) sync() error {
+	if d.testOnlySync != nil {
+		return d.testOnlySync()
+	}
 	f, err := os.Open(d.path)
 	if err != nil {
 		return err

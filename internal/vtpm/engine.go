@@ -5,8 +5,10 @@ import "github.com/vouchsafe/vouchsafe/tpm2/engine"
 // engineMaker makes TPMs of tpm2/engine with the operating system's entropy
 // and the runtime's clock.
 var engineMaker = maker{
-	manufacture: func(s store) (machine, error) { return engine.Manufacture(engine.Config{Store: s}) },
-	powerOn: func(s store, permanent []byte) (machine, error) {
-		return engine.PowerOn(engine.Config{Store: s}, permanent)
+	manufacture: func(s store, buffer int) (machine, error) {
+		return engine.Manufacture(engine.Config{Store: s, Buffer: buffer})
+	},
+	powerOn: func(s store, permanent []byte, buffer int) (machine, error) {
+		return engine.PowerOn(engine.Config{Store: s, Buffer: buffer}, permanent)
 	},
 }

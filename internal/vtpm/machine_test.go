@@ -20,11 +20,11 @@ type counter struct {
 }
 
 var counterMaker = maker{
-	manufacture: func(s store) (machine, error) {
+	manufacture: func(s store, _ int) (machine, error) {
 		c := &counter{store: s}
 		return c, s.Put(c.Permanent())
 	},
-	powerOn: func(s store, permanent []byte) (machine, error) {
+	powerOn: func(s store, permanent []byte, _ int) (machine, error) {
 		if len(permanent) != 8 {
 			return nil, errors.New("no counter")
 		}

@@ -32,11 +32,15 @@ type machine interface {
 // store is what an engine keeps its state in; an Instance is one.
 type store interface{ Put(permanent []byte) error }
 
-// maker makes machines: engine.go has the real one.
+// maker makes machines with a largest command and response (0: the usual one);
+// engine.go has the real one.
 type maker struct {
-	manufacture func(store) (machine, error)
-	powerOn     func(store, []byte) (machine, error)
+	manufacture func(s store, buffer int) (machine, error)
+	powerOn     func(s store, permanent []byte, buffer int) (machine, error)
 }
+
+// SetBufferSize is the largest command and response from the next power-on on.
+func (i *Instance) SetBufferSize(octets uint32) { i.buffer.Store(octets) }
 
 // PowerOn is _TPM_Init, and a power cycle when the TPM is on: what is in RAM
 // is lost unless it was stored or set before. A directory without state gets a
@@ -82,10 +86,10 @@ func (i *Instance) on(deleteVolatile bool) (how string, err error) {
 	switch {
 	case perm == nil:
 		how = howManufactured
-		t, err = i.maker.manufacture(i)
+		t, err = i.maker.manufacture(i, int(i.buffer.Load()))
 	default:
 		how = howFromState
-		t, err = i.maker.powerOn(i, perm)
+		t, err = i.maker.powerOn(i, perm, int(i.buffer.Load()))
 	}
 	clear(perm)
 	if err != nil {
@@ -169,7 +173,7 @@ func (i *Instance) prepare() (perm, vol []byte, err error) {
 // rehearse starts a TPM that stores nothing from states that were set, so that
 // one that does not start never takes the place of one that does.
 func (i *Instance) rehearse(perm, vol []byte) error {
-	t, err := i.maker.powerOn(forgetful{}, perm)
+	t, err := i.maker.powerOn(forgetful{}, perm, int(i.buffer.Load()))
 	if err == nil && vol != nil {
 		err = t.Resume(vol)
 	}

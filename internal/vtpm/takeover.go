@@ -280,6 +280,10 @@ func (i *Instance) stageForeign(as kind, blob []byte) error {
 		return foreignRefusal(subject, i.dir.path, err)
 	case !sealed.Migration && !i.cfg.MigrationKey.none():
 		return refuse("STATE_NOT_SEALED", subject, "a migration key was given, and the state is in clear", i.dir.path)
+	case sealed == (swtpm.Sealed{}) && !i.cfg.Key.none() && i.id != (ID{}):
+		// swtpm hands state out in clear, its own key or not; so a new TPM may begin
+		// with that. One that is there is not replaced by it.
+		return refuse("STATE_NOT_SEALED", subject, "this vTPM is sealed, and the state is in clear", i.dir.path)
 	case !engine.IsLibtpms(content, as == volatile):
 		return refuse("STATE_DAMAGED", subject, "it holds no such state of a TPM 2.0 of libtpms", subject)
 	}

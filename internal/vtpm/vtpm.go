@@ -34,7 +34,7 @@ type Config struct {
 	// Key seals the state at rest. Without one it is plain, and Open warns.
 	Key Key
 	// MigrationKey seals the blobs that are handed out, and is demanded of
-	// those that come in.
+	// those that come in. Without one Key does both.
 	MigrationKey Key
 	// ID, when not zero, is the vTPM that the directory must hold.
 	ID ID
@@ -67,6 +67,8 @@ type Instance struct {
 	tpm   atomic.Pointer[machine] // nil: off; changed with power held for writing
 	quiet atomic.Bool             // the state was handed out, and nothing ran since
 	fault atomic.Bool             // failure mode, and the log knows
+
+	buffer atomic.Uint32 // of the client, 0 for the usual one
 
 	// mu guards what follows: the directory and what is known of its content.
 	mu         sync.Mutex

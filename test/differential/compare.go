@@ -40,6 +40,8 @@ var byName = map[string]rule{
 	"ECDH_KeyGen.zPoint":         length,
 	"ECDH_KeyGen.pubPoint":       length,
 	"EC_Ephemeral.Q":             length,
+	"Commit.L":                   length,
+	"Commit.E":                   length,
 	"RSA_Encrypt.outData":        length,
 	"Create.creationHash":        length, // covers the parent's Name; checked against creationData
 	"Duplicate.encryptionKeyOut": length,

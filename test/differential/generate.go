@@ -151,7 +151,7 @@ func (g *generator) transient() int {
 	return n
 }
 
-var schemes = []string{"null", "null", "ecdsa-sha256", "ecdsa-sha1", "ecdsa-sha384", "rsassa-sha256", "rsapss-sha256", "hmac-sha256", "oaep-sha256", "rsaes"}
+var schemes = []string{"null", "null", "ecdsa-sha256", "ecdaa-sha256-0", "ecdsa-sha1", "ecdsa-sha384", "rsassa-sha256", "rsapss-sha256", "hmac-sha256", "oaep-sha256", "rsaes"}
 
 // template is a TPMT_PUBLIC that makes sense, and what the key can do.
 func (g *generator) template() (string, object) {
@@ -176,7 +176,7 @@ func (g *generator) template() (string, object) {
 	case 0, 1:
 		return fmt.Sprintf("ecc(%s+R+D,%s,%s,null%s)", own, g.pick("p256", "p256", "p384"), g.pick("aes128cfb", "aes256cfb"), extra), object{kind: "storage", parent: true}
 	case 2, 3:
-		return fmt.Sprintf("ecc(%s+S,%s,null,%s%s)", own, g.pick("p256", "p256", "p384", "p521"), g.pick("null", "ecdsa-sha256", "ecdsa-sha384"), extra), object{kind: "sign", signer: true}
+		return fmt.Sprintf("ecc(%s+S,%s,null,%s%s)", own, g.pick("p256", "p256", "p384", "p521"), g.pick("null", "ecdsa-sha256", "ecdsa-sha384", "ecdaa-sha256-0"), extra), object{kind: "sign", signer: true}
 	case 4:
 		return fmt.Sprintf("ecc(%s+R+S,p256,null,ecdsa-%s%s)", own, g.pick("sha1", "sha256"), extra), object{kind: "sign", signer: true}
 	case 5:
@@ -371,7 +371,7 @@ func (g *generator) useObject() Step {
 		case 2:
 			return g.step("VerifySignature %s : : 2b(fill(32)) %s -> %s", h, g.value("TPMT_SIGNATURE"), g.slot())
 		}
-		return g.step("Sign %s : %s : 2b(fill(32)) scheme(%s) nullhash() -> %s", h, a, g.pick("null", "ecdsa-sha256"), g.slot())
+		return g.step("Sign %s : %s : 2b(fill(32)) scheme(%s) nullhash() -> %s", h, a, g.pick("null", "ecdsa-sha256", "ecdaa-sha256-0", "ecdaa-sha256-1"), g.slot())
 	case "hmac":
 		return g.step("HMAC %s : %s : %s alg(%s)", h, a, g.value("TPM2B_MAX_BUFFER"), g.pick("null", "sha256"))
 	case "cipher":

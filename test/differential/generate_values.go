@@ -105,7 +105,7 @@ var values = map[string][]string{
 	"TPMI_ALG_CIPHER_MODE":   {"alg(null)", "alg(cfb)", "alg(ctr)", "alg(cbc)", "alg(ecb)", "alg(ofb)"},
 	"TPMI_ECC_CURVE":         {"alg(p256)", "alg(p384)", "alg(p521)"},
 	"TPMI_ECC_KEY_EXCHANGE":  {"alg(ecdh)"},
-	"TPMT_SIG_SCHEME":        {"scheme(null)", "scheme(null)", "scheme(ecdsa-sha256)", "scheme(ecdsa-sha1)", "scheme(rsassa-sha256)", "scheme(rsapss-sha256)", "scheme(hmac-sha256)"},
+	"TPMT_SIG_SCHEME":        {"scheme(null)", "scheme(null)", "scheme(ecdsa-sha256)", "scheme(ecdsa-sha1)", "scheme(ecdaa-sha256-0)", "scheme(ecdaa-sha256-1)", "scheme(rsassa-sha256)", "scheme(rsapss-sha256)", "scheme(hmac-sha256)"},
 	"TPMT_RSA_DECRYPT":       {"scheme(null)", "scheme(rsaes)", "scheme(oaep-sha256)", "scheme(oaep-sha1)"},
 	"TPMT_KDF_SCHEME":        {"scheme(null)", "scheme(kdf1_56a-sha256)", "scheme(mgf1-sha256)"},
 	"TPMT_SYM_DEF_OBJECT":    {"scheme(null)", "scheme(null)", "scheme(aes128cfb)", "scheme(aes256cfb)"},

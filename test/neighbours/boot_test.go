@@ -40,8 +40,9 @@ func TestBoot(t *testing.T) {
 	}
 }
 
-// replay lets tpm2_eventlog replay the guest's log and compares with its PCRs.
-func replay(t *testing.T, m *machine, banks []string) {
+// replay lets tpm2_eventlog replay the guest's log, compares with its PCRs, and
+// returns what it says of the log.
+func replay(t *testing.T, m *machine, banks []string) string {
 	t.Helper()
 	need(t, "tpm2-tools", "tpm2_eventlog")
 	var text strings.Builder
@@ -86,6 +87,7 @@ func replay(t *testing.T, m *machine, banks []string) {
 	if compared < 8*len(banks) {
 		t.Errorf("only %d PCRs were compared", compared)
 	}
+	return string(out)
 }
 
 // TestGuestReset resets the machine from outside: the TPM is power-cycled, the

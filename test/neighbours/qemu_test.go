@@ -35,7 +35,10 @@ type boot struct {
 	append   string // kernel command line
 	incoming string
 	disk     string // qcow2 image for savevm
+	esp      string // image of an EFI system partition to boot from under Secure Boot, in place of the kernel
 }
+
+const commandLine = "console=ttyS0 panic=-1 "
 
 // startGuest boots Debian's cloud kernel with guest/main.go as its /init.
 func startGuest(t *testing.T, v *vtpm, b boot) *machine {
@@ -44,13 +47,19 @@ func startGuest(t *testing.T, v *vtpm, b boot) *machine {
 	work := shortDir(t)
 	sock := filepath.Join(work, "qmp")
 	args := []string{
-		"-machine", "q35,accel=tcg", "-cpu", "max", "-m", "256", "-smp", "1", "-display", "none", "-nodefaults", "-no-user-config",
+		"-machine", "q35,accel=tcg,smm=on", "-cpu", "max", "-m", memory(b), "-smp", "1", "-display", "none", "-nodefaults", "-no-user-config",
 		"-serial", "stdio", "-device", "virtio-rng-pci", "-qmp", "unix:" + sock + ",server=on,wait=off",
 		"-chardev", "socket,id=chrtpm,path=" + v.control, "-tpmdev", "emulator,id=tpm0,chardev=chrtpm", "-device", "tpm-" + b.tpm + ",tpmdev=tpm0",
-		"-kernel", kernel(t), "-initrd", initrd(t), "-append", "console=ttyS0 panic=-1 " + b.append,
 	}
-	if b.ovmf {
-		const code, vars = "/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"
+	code, vars := "/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"
+	if b.esp == "" {
+		args = append(args, "-kernel", kernel(t), "-initrd", initrd(t), "-append", commandLine+b.append)
+	} else { // Microsoft's keys are enrolled, and the firmware's variables are out of the guest's reach
+		code, vars = "/usr/share/OVMF/OVMF_CODE_4M.ms.fd", "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"
+		args = append(args, "-global", "driver=cfi.pflash01,property=secure,value=on", "-global", "ICH9-LPC.disable_s3=1",
+			"-drive", "if=none,id=esp,format=raw,file="+b.esp, "-device", "virtio-blk-pci,drive=esp,bootindex=1")
+	}
+	if b.ovmf || b.esp != "" {
 		content, err := os.ReadFile(vars)
 		if err != nil {
 			absent(t, "OVMF is not installed", "apt-get install ovmf")
@@ -99,6 +108,14 @@ func startGuest(t *testing.T, v *vtpm, b boot) *machine {
 	})
 	m.qmp = dialQMP(t, sock)
 	return m
+}
+
+// memory is in MiB: GRUB wants more than a kernel that is handed over.
+func memory(b boot) string {
+	if b.esp != "" {
+		return "512"
+	}
+	return "256"
 }
 
 func (m *machine) all() []string {

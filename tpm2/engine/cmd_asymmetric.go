@@ -182,7 +182,9 @@ func (t *TPM) ecdhZGen(_ *call, in *tpm2.ECDHZGen, out *tpm2.ECDHZGenResponse) t
 	if rc != tpm2.RCSuccess {
 		return rc
 	}
-	out.OutPoint = multiply(c, p, k.Bytes())
+	d := k.Bytes()
+	defer clear(d)
+	out.OutPoint = multiply(c, p, d)
 	return tpm2.RCSuccess
 }
 

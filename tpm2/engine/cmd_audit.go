@@ -36,14 +36,18 @@ func (t *TPM) auditCommand(c *call, rsp []byte, params int) {
 }
 
 // setCommandCodeAuditStatus is TPM2_SetCommandCodeAuditStatus (Part 3, 21.2).
-func (t *TPM) setCommandCodeAuditStatus(_ *call, in *tpm2.SetCommandCodeAuditStatus, _ *tpm2.SetCommandCodeAuditStatusResponse) tpm2.RC {
+func (t *TPM) setCommandCodeAuditStatus(c *call, in *tpm2.SetCommandCodeAuditStatus, _ *tpm2.SetCommandCodeAuditStatusResponse) tpm2.RC {
 	nv := t.n()
 	if in.AuditAlg != tpm2.AlgNull && in.AuditAlg != nv.auditHash {
-		// The algorithm changes alone, so that the change itself is audited with the old one.
 		if len(in.SetList) != 0 || len(in.ClearList) != 0 {
 			return tpm2.RCValue.Param(1)
 		}
 		t.w().auditHash = in.AuditAlg
+		if rc := t.commit(); rc != tpm2.RCSuccess {
+			return rc
+		}
+		// The change speaks for itself: it is not audited, and the digest begins anew.
+		t.ram.reset.auditDigest, c.commandCp = nil, nil
 		return tpm2.RCSuccess
 	}
 	audited := slices.Clone(nv.audited)

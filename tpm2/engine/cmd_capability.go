@@ -252,7 +252,7 @@ func (t *TPM) properties() []tpm2.TPMSTaggedProperty {
 	add(tpm2.PTPSRevision, 0x105) // PTP 1.05
 	add(tpm2.PTPSDayOfYear, 0)
 	add(tpm2.PTPSYear, 0)
-	add(tpm2.PTSplitMax, 0)
+	add(tpm2.PTSplitMax, maxCommits)
 	add(tpm2.PTTotalCommands, uint32(len(commands)))
 	add(tpm2.PTLibraryCommands, uint32(len(commands)))
 	add(tpm2.PTVendorCommands, 0)

@@ -9,9 +9,9 @@ import (
 	"github.com/vouchsafe/vouchsafe/tpm2/internal/crypt"
 )
 
-// commits are the ephemeral keys given out by TPM2_EC_Ephemeral and not used
-// yet (Part 1, 44.2): each comes from one secret and its number, so that a bit
-// for each is all there is to keep.
+// commits are the ephemeral keys given out by TPM2_EC_Ephemeral and TPM2_Commit
+// and not used yet (Part 1, 44.2): each comes from one secret and its number, so
+// that a bit for each is all there is to keep.
 type commits struct {
 	secret []byte
 	count  uint64
@@ -24,10 +24,16 @@ func (x *commits) walk(c *coder) {
 	c.u64(&x.open)
 }
 
-// key is the ephemeral key of a number on a curve.
-func (x *commits) key(curve tpm2.ECCCurve, n uint64) (*ecdh.PrivateKey, tpm2.RC) {
-	stream := keyStream(crypt.KDFa(tpm2.AlgSHA512, x.secret, "EPHEMERAL", be(n), []byte{byte(curve >> 8), byte(curve)}, 256))
+// maxCommits is how many there can be at once: TPM_PT_SPLIT_MAX.
+const maxCommits = 64
+
+// key is the ephemeral key of a number on a curve. For a commitment it is that
+// of one signing key, by its Name, as well (Part 1, 44.2.2).
+func (x *commits) key(curve tpm2.ECCCurve, n uint64, name []byte) (*ecdh.PrivateKey, tpm2.RC) {
+	use := append([]byte{byte(curve >> 8), byte(curve)}, name...)
+	stream := keyStream(crypt.KDFa(tpm2.AlgSHA512, x.secret, "EPHEMERAL", be(n), use, 256))
 	d := deriveECC(curveOf(curve).Params().N, stream).FillBytes(make([]byte, coordinateSize(curve)))
+	defer clear(d)
 	k, err := ecdhCurve(curve).NewPrivateKey(d)
 	if err != nil {
 		return nil, tpm2.RCNoResult
@@ -35,29 +41,38 @@ func (x *commits) key(curve tpm2.ECCCurve, n uint64) (*ecdh.PrivateKey, tpm2.RC)
 	return k, tpm2.RCSuccess
 }
 
-// take finds the number that a counter stands for, and uses it up.
-func (x *commits) take(counter uint16) (n uint64, ok bool) {
+// give hands the next number out.
+func (x *commits) give() (counter uint16) {
+	counter = uint16(x.count)
+	x.open |= 1 << (x.count % maxCommits)
+	x.count++
+	return counter
+}
+
+// find finds the number that a counter stands for, if it is still to be used (Part 1, 44.2.5).
+func (x *commits) find(counter uint16) (n uint64, rc tpm2.RC) {
 	back := uint64(uint16(x.count) - counter) // how long ago it was given out
-	if back == 0 || back > 64 || back > x.count {
-		return 0, false
+	if back == 0 || back > maxCommits || back > x.count {
+		return 0, tpm2.RCValue
 	}
 	n = x.count - back
-	bit := uint64(1) << (n % 64)
-	ok = x.open&bit != 0
-	x.open &^= bit
-	return n, ok
+	if x.open&(1<<(n%maxCommits)) == 0 {
+		return 0, tpm2.RCValue
+	}
+	return n, tpm2.RCSuccess
 }
+
+// spend uses a number up.
+func (x *commits) spend(n uint64) { x.open &^= 1 << (n % maxCommits) }
 
 // ecEphemeral is TPM2_EC_Ephemeral (Part 3, 19.3).
 func (t *TPM) ecEphemeral(_ *call, in *tpm2.ECEphemeral, out *tpm2.ECEphemeralResponse) tpm2.RC {
 	x := &t.ram.reset.commits
-	k, rc := x.key(in.CurveID, x.count)
+	k, rc := x.key(in.CurveID, x.count, nil)
 	if rc != tpm2.RCSuccess {
 		return rc
 	}
-	out.Q, out.Counter = pointOf(k.PublicKey().Bytes()), uint16(x.count)
-	x.open |= 1 << (x.count % 64)
-	x.count++
+	out.Q, out.Counter = pointOf(k.PublicKey().Bytes()), x.give()
 	return tpm2.RCSuccess
 }
 
@@ -86,14 +101,16 @@ func (t *TPM) zGen2Phase(_ *call, in *tpm2.ZGen2Phase, out *tpm2.ZGen2PhaseRespo
 	if rc != tpm2.RCSuccess {
 		return rc
 	}
-	n, ok := t.ram.reset.commits.take(in.Counter)
-	if !ok {
-		return tpm2.RCValue.Param(4)
+	x := &t.ram.reset.commits
+	n, rc := x.find(in.Counter)
+	if rc != tpm2.RCSuccess {
+		return rc.Param(4)
 	}
-	ke, rc := t.ram.reset.commits.key(c, n)
+	ke, rc := x.key(c, n, nil)
 	if rc != tpm2.RCSuccess {
 		return rc
 	}
+	x.spend(n)
 	out.OutZ1, out.OutZ2 = multiply(c, static, ks.Bytes()), multiply(c, eph, ke.Bytes())
 	return tpm2.RCSuccess
 }

@@ -12,11 +12,14 @@ import (
 func (t *TPM) nvDefineSpace(_ *call, in *tpm2.NVDefineSpace, _ *tpm2.NVDefineSpaceResponse) tpm2.RC {
 	pub := &in.PublicInfo
 	platform := in.AuthHandle == tpm2.RHPlatform
-	if rc := checkIndex(pub, platform); rc != tpm2.RCSuccess {
+	if rc := checkIndex(pub); rc != tpm2.RCSuccess {
 		return rc.Param(2)
 	}
-	if platform && !pub.Attributes.Has(tpm2.NVPlatformCreate) {
+	switch {
+	case platform != pub.Attributes.Has(tpm2.NVPlatformCreate):
 		return tpm2.RCAttributes.Handle(1)
+	case pub.Attributes.Has(tpm2.NVPolicyDelete) && (!platform || len(pub.AuthPolicy) == 0): // nobody could delete it
+		return tpm2.RCAttributes.Param(2)
 	}
 	auth := crypt.Trim(in.Auth)
 	switch {
@@ -46,7 +49,7 @@ func (t *TPM) nvDefineSpace(_ *call, in *tpm2.NVDefineSpace, _ *tpm2.NVDefineSpa
 }
 
 // checkIndex verifies the public area of an index that is to be (Part 3, 31.3.1).
-func checkIndex(pub *tpm2.TPMSNVPublic, platform bool) tpm2.RC {
+func checkIndex(pub *tpm2.TPMSNVPublic) tpm2.RC {
 	a := pub.Attributes
 	if n := len(pub.AuthPolicy); n != 0 && n != pub.NameAlg.DigestSize() {
 		return tpm2.RCSize
@@ -73,10 +76,6 @@ func checkIndex(pub *tpm2.TPMSNVPublic, platform bool) tpm2.RC {
 		return tpm2.RCAttributes
 	case a.Has(tpm2.NVClearSTClear) && a.Type() == tpm2.NTCounter, // a counter never goes back
 		a.Has(tpm2.NVClearSTClear) && a.Has(tpm2.NVWriteDefine): // locked for ever, yet cleared
-		return tpm2.RCAttributes
-	case a.Has(tpm2.NVPlatformCreate) && !platform:
-		return tpm2.RCAttributes
-	case a.Has(tpm2.NVPolicyDelete) && (!platform || len(pub.AuthPolicy) == 0):
 		return tpm2.RCAttributes
 	case pin && (a.Has(tpm2.NVAuthWrite) || a.Has(tpm2.NVGlobalLock) || a.Has(tpm2.NVWriteDefine)):
 		return tpm2.RCAttributes

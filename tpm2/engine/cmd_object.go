@@ -199,14 +199,14 @@ func (t *TPM) unseal(_ *call, in *tpm2.Unseal, out *tpm2.UnsealResponse) tpm2.RC
 // objectChangeAuth is TPM2_ObjectChangeAuth (Part 3, 12.8).
 func (t *TPM) objectChangeAuth(_ *call, in *tpm2.ObjectChangeAuth, out *tpm2.ObjectChangeAuthResponse) tpm2.RC {
 	o, parent := t.object(in.ObjectHandle), t.object(in.ParentHandle)
-	if o.seq != nil || o.external || !isChildOf(o, parent) {
+	if o.seq != nil {
 		return tpm2.RCType.Handle(2)
 	}
 	auth, rc := checkUserAuth(in.NewAuth, o.pub.NameAlg)
 	if rc != tpm2.RCSuccess {
 		return rc.Param(1)
 	}
-	if childCheck(parent) != tpm2.RCSuccess {
+	if o.external || !isChildOf(o, parent) || childCheck(parent) != tpm2.RCSuccess {
 		return tpm2.RCType.Handle(2)
 	}
 	changed := *o.sens

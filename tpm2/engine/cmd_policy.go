@@ -139,7 +139,7 @@ func signatureHash(sig *tpm2.TPMTSignature) (tpm2.AlgID, bool) {
 	switch sig.SigAlg {
 	case tpm2.AlgRSASSA, tpm2.AlgRSAPSS:
 		return sig.Signature.RSA.Hash, true
-	case tpm2.AlgECDSA:
+	case tpm2.AlgECDSA, tpm2.AlgECDAA:
 		return sig.Signature.ECC.Hash, true
 	case tpm2.AlgHMAC:
 		return sig.Signature.HMAC.HashAlg, sig.Signature.HMAC.HashAlg != tpm2.AlgNull
@@ -188,6 +188,8 @@ func (t *TPM) hierarchyOf(h tpm2.Handle) tpm2.Handle {
 		if t.index(h).has(tpm2.NVPlatformCreate) {
 			return tpm2.RHPlatform
 		}
+		return tpm2.RHOwner
+	case tpm2.HTPCR: // of no hierarchy; what vouches for them is the Owner's, as in libtpms
 		return tpm2.RHOwner
 	}
 	return tpm2.RHNull

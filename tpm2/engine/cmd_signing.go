@@ -20,7 +20,7 @@ func signScheme(o *object, in *tpm2.TPMTSigScheme) (tpm2.TPMTSigScheme, tpm2.RC)
 		own.Scheme, own.Details.Any = s.Scheme, s.Details.Any
 	case tpm2.AlgECC:
 		s := o.pub.Parameters.ECCDetail.Scheme
-		own.Scheme, own.Details.Any = s.Scheme, s.Details.Any
+		own.Scheme, own.Details.Any, own.Details.ECDAA.HashAlg = s.Scheme, s.Details.Any, s.Details.ECDAA.HashAlg
 	case tpm2.AlgKeyedHash:
 		s := o.pub.Parameters.KeyedHashDetail.Scheme
 		own.Scheme, own.Details.Any = s.Scheme, s.Details.HMAC
@@ -37,11 +37,24 @@ func signScheme(o *object, in *tpm2.TPMTSigScheme) (tpm2.TPMTSigScheme, tpm2.RC)
 		if !fits(in.Scheme, o.pub.Type) {
 			return own, tpm2.RCScheme
 		}
-		return *in, tpm2.RCSuccess
+		return settled(*in), tpm2.RCSuccess
+	case own.Scheme == tpm2.AlgECDAA: // which promise the signature keeps is said with it, always (Part 3, 20.5.1)
+		if in.Scheme != own.Scheme || in.Details.ECDAA.HashAlg != own.Details.ECDAA.HashAlg {
+			return own, tpm2.RCScheme
+		}
+		return settled(*in), tpm2.RCSuccess
 	case in.Scheme != tpm2.AlgNull && *in != own:
 		return own, tpm2.RCScheme
 	}
 	return own, tpm2.RCSuccess
+}
+
+// settled puts the hash of a scheme where that of every other one is.
+func settled(s tpm2.TPMTSigScheme) tpm2.TPMTSigScheme {
+	if s.Scheme == tpm2.AlgECDAA {
+		s.Details.Any.HashAlg = s.Details.ECDAA.HashAlg
+	}
+	return s
 }
 
 // fits reports whether a signing scheme is one for this type of key.
@@ -50,7 +63,7 @@ func fits(scheme, typ tpm2.AlgID) bool {
 	case tpm2.AlgRSA:
 		return scheme == tpm2.AlgRSASSA || scheme == tpm2.AlgRSAPSS
 	case tpm2.AlgECC:
-		return scheme == tpm2.AlgECDSA
+		return scheme == tpm2.AlgECDSA || scheme == tpm2.AlgECDAA
 	case tpm2.AlgKeyedHash:
 		return scheme == tpm2.AlgHMAC
 	}
@@ -107,7 +120,9 @@ func (t *TPM) sign(_ *call, in *tpm2.Sign, out *tpm2.SignResponse) tpm2.RC {
 	if len(in.Digest) != alg.DigestSize() {
 		return tpm2.RCSize.Param(1)
 	}
-	out.Signature, rc = o.signDigest(&scheme, in.Digest)
+	if out.Signature, rc = t.signDigest(o, &scheme, in.Digest); scheme.Scheme == tpm2.AlgECDAA {
+		return rc // it is the counter that is wrong, if anything
+	}
 	return rc.Handle(1)
 }
 
@@ -137,6 +152,10 @@ func (t *TPM) attest(o *object, scheme *tpm2.TPMTSigScheme, a *tpm2.TPMSAttest, 
 	if o != nil {
 		a.QualifiedSigner = o.qn
 	}
+	anonymous := scheme.Scheme == tpm2.AlgECDAA
+	if anonymous { // nothing that says whose key it is; what the caller adds is signed beside it (Part 1, 28.5 and 44.3.3.3)
+		a.QualifiedSigner, a.ExtraData, a.Attested.Certify.QualifiedName = nil, nil, nil
+	}
 	if o == nil || o.hierarchy != tpm2.RHEndorsement && o.hierarchy != tpm2.RHPlatform {
 		alg, name := tpm2.AlgSHA256, []byte{}
 		if o != nil {
@@ -155,8 +174,13 @@ func (t *TPM) attest(o *object, scheme *tpm2.TPMTSigScheme, a *tpm2.TPMSAttest, 
 		}
 	}
 	blob = tpm2.Marshal(a)
-	if o != nil {
-		sig, rc = o.signStructure(scheme, blob)
+	switch {
+	case o == nil:
+	case anonymous:
+		alg := scheme.Details.ECDAA.HashAlg
+		sig, rc = t.signECDAA(o, &scheme.Details.ECDAA, crypt.Digest(alg, extra, crypt.Digest(alg, blob)))
+	default:
+		sig, rc = t.signStructure(o, scheme, blob)
 	}
 	return blob, sig, rc
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"encoding/binary"
 
 	"github.com/vouchsafe/vouchsafe/tpm2"
 	"github.com/vouchsafe/vouchsafe/tpm2/internal/crypt"
@@ -10,21 +11,43 @@ import (
 // Sequences that end in a signature, and signatures over digests (Part 3, 17.5,
 // 17.6, 20.3, 20.4, 20.6 and 20.7). The key's own scheme is used, always.
 
-// ownScheme is the scheme of a key that signs by itself.
-func ownScheme(o *object) (tpm2.TPMTSigScheme, tpm2.RC) {
+// ownScheme is the scheme of a key that signs by itself. For ECDAA the context is
+// the counter of the promise to keep (Part 2, 11.3.8).
+func ownScheme(o *object, context []byte) (tpm2.TPMTSigScheme, tpm2.RC) {
 	if o.seq != nil || o.pub.Type == tpm2.AlgSymCipher || !o.pub.ObjectAttributes.Has(tpm2.SignEncrypt) {
 		return tpm2.TPMTSigScheme{}, tpm2.RCKey
 	}
-	return signScheme(o, &tpm2.TPMTSigScheme{Scheme: tpm2.AlgNull})
+	in := tpm2.TPMTSigScheme{Scheme: tpm2.AlgNull}
+	if s := &o.pub.Parameters.ECCDetail.Scheme; o.pub.Type == tpm2.AlgECC && s.Scheme == tpm2.AlgECDAA {
+		in.Scheme, in.Details.ECDAA.HashAlg = s.Scheme, s.Details.ECDAA.HashAlg
+		if len(context) == 2 {
+			in.Details.ECDAA.Count = binary.BigEndian.Uint16(context)
+		}
+	}
+	return signScheme(o, &in)
+}
+
+// contextFits verifies the length of a context: a counter for ECDAA, up to 255
+// octets for ML-DSA, and otherwise there is none (Part 2, 11.3.8).
+func contextFits(scheme tpm2.AlgID, context []byte) bool {
+	switch scheme {
+	case tpm2.AlgMLDSA:
+		return true
+	case tpm2.AlgECDAA:
+		return len(context) == 2
+	}
+	return len(context) == 0
 }
 
 // startSigning makes the sequence for a key; at is the number of the context parameter.
 func (t *TPM) startSigning(kind seqKind, o *object, auth, context []byte, at int) (tpm2.Handle, tpm2.RC) {
-	scheme, rc := ownScheme(o)
+	scheme, rc := ownScheme(o, context)
 	switch {
 	case rc != tpm2.RCSuccess:
 		return 0, rc.Handle(1)
-	case len(context) != 0 && scheme.Scheme != tpm2.AlgMLDSA:
+	case kind == seqVerify && scheme.Scheme == tpm2.AlgECDAA: // no TPM verifies it (Part 1, 44.3.3.1)
+		return 0, tpm2.RCScheme.Handle(1)
+	case !contextFits(scheme.Scheme, context):
 		return 0, tpm2.RCSize.Param(at)
 	case !t.slotFree():
 		return 0, tpm2.RCObjectMemory
@@ -80,7 +103,7 @@ func (t *TPM) signSequenceComplete(c *call, in *tpm2.SignSequenceComplete, out *
 	case key.pub.ObjectAttributes.Has(tpm2.X509Sign):
 		return tpm2.RCAttributes.Handle(2)
 	}
-	scheme, rc := ownScheme(key)
+	scheme, rc := ownScheme(key, o.seq.context)
 	if rc != tpm2.RCSuccess {
 		return rc.Handle(2)
 	}
@@ -99,7 +122,7 @@ func (t *TPM) signSequenceComplete(c *call, in *tpm2.SignSequenceComplete, out *
 	case tpm2.AlgHMAC:
 		out.Signature.SigAlg, out.Signature.Signature.HMAC = tpm2.AlgHMAC, tpm2.TPMTHA{HashAlg: s.alg, Digest: d}
 	default:
-		out.Signature, rc = key.signDigest(&scheme, d)
+		out.Signature, rc = t.signDigest(key, &scheme, d)
 	}
 	c.flush = in.SequenceHandle
 	return rc.Handle(2)
@@ -141,7 +164,7 @@ func (t *TPM) verifySequenceComplete(c *call, in *tpm2.VerifySequenceComplete, o
 	case !bytes.Equal(key.name, o.seq.keyName):
 		return tpm2.RCSignContextKey.Handle(2)
 	}
-	scheme, rc := ownScheme(key)
+	scheme, rc := ownScheme(key, o.seq.context)
 	if rc != tpm2.RCSuccess {
 		return rc.Handle(2)
 	}
@@ -169,7 +192,7 @@ func (t *TPM) verifySequenceComplete(c *call, in *tpm2.VerifySequenceComplete, o
 
 // digestScheme is ownScheme for a scheme that signs digests.
 func digestScheme(o *object, context []byte) (tpm2.TPMTSigScheme, tpm2.RC) {
-	scheme, rc := ownScheme(o)
+	scheme, rc := ownScheme(o, context)
 	switch {
 	case rc != tpm2.RCSuccess:
 		return scheme, rc.Handle(1)
@@ -177,7 +200,7 @@ func digestScheme(o *object, context []byte) (tpm2.TPMTSigScheme, tpm2.RC) {
 		return scheme, tpm2.RCScheme.Handle(1)
 	case scheme.Scheme == tpm2.AlgMLDSA: // there is no allowExternalMu here
 		return scheme, tpm2.RCExtMu.Handle(1)
-	case len(context) != 0:
+	case !contextFits(scheme.Scheme, context):
 		return scheme, tpm2.RCSize.Param(1)
 	}
 	return scheme, tpm2.RCSuccess
@@ -222,6 +245,6 @@ func (t *TPM) signDigestCommand(_ *call, in *tpm2.SignDigest, out *tpm2.SignDige
 			return tpm2.RCTicket.Param(3)
 		}
 	}
-	out.Signature, rc = key.signDigest(&scheme, in.Digest)
+	out.Signature, rc = t.signDigest(key, &scheme, in.Digest)
 	return rc.Handle(1)
 }

@@ -247,7 +247,7 @@ func (t *TPM) certifyX509(_ *call, in *tpm2.CertifyX509, out *tpm2.CertifyX509Re
 	tbs := sequenceOf(ours, p.algorithm, p.names, spki.BytesOrPanic(), p.extensions)
 	out.AddedToCertificate = sequenceOf(ours, spki.BytesOrPanic())
 	out.TbsDigest = crypt.Digest(scheme.Details.Any.HashAlg, tbs)
-	out.Signature, rc = key.signDigest(&scheme, out.TbsDigest)
+	out.Signature, rc = t.signDigest(key, &scheme, out.TbsDigest)
 	return rc
 }
 

@@ -27,7 +27,7 @@ func init() {
 		on((*TPM).duplicate), on((*TPM).rewrap), on((*TPM).importObject),
 		// 14 asymmetric primitives
 		on((*TPM).rsaEncrypt), on((*TPM).rsaDecrypt), on((*TPM).ecdhKeyGen), on((*TPM).ecdhZGen), on((*TPM).eccParameters),
-		on((*TPM).zGen2Phase), on((*TPM).eccEncrypt), on((*TPM).eccDecrypt), on((*TPM).ecEphemeral),
+		on((*TPM).zGen2Phase), on((*TPM).eccEncrypt), on((*TPM).eccDecrypt), on((*TPM).commitPoint), on((*TPM).ecEphemeral),
 		on((*TPM).encapsulate), on((*TPM).decapsulate),
 		// 15 symmetric primitives
 		on((*TPM).encryptDecrypt), on((*TPM).encryptDecrypt2), on((*TPM).hashCommand), on((*TPM).hmac),

@@ -3,7 +3,7 @@
 // service: it opens no file, socket or clock and writes no log. Entropy, time and
 // the place where non-volatile state is kept are handed to it in [Config].
 //
-// It is not a complete library TPM: field upgrade, attached components, ECDAA and
+// It is not a complete library TPM: field upgrade, attached components and
 // the algorithms outside [limits.go] are absent. What is absent answers
 // TPM_RC_COMMAND_CODE and is missing from TPM2_GetCapability.
 //

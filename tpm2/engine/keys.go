@@ -22,6 +22,7 @@ import (
 type keyCache struct {
 	rsa   *rsa.PrivateKey
 	ecdsa *ecdsa.PrivateKey
+	ecdh  *ecdh.PrivateKey // the same key: each form computes the public key anew
 	mlkem crypto.Decapsulator
 	mldsa *mldsa.PrivateKey
 }
@@ -97,16 +98,18 @@ func (o *object) ecdsaKey() (*ecdsa.PrivateKey, tpm2.RC) {
 	return o.key.ecdsa, tpm2.RCSuccess
 }
 
+// ecdhKey is the same for key exchange.
 func (o *object) ecdhKey() (*ecdh.PrivateKey, tpm2.RC) {
-	k, rc := o.ecdsaKey()
-	if rc != tpm2.RCSuccess {
-		return nil, rc
+	if o.key.ecdh == nil {
+		c := o.pub.Parameters.ECCDetail.CurveID
+		d := leftPad(o.sens.Sensitive.ECC, coordinateSize(c))
+		k, err := ecdhCurve(c).NewPrivateKey(d)
+		if d == nil || err != nil {
+			return nil, tpm2.RCBinding
+		}
+		o.key.ecdh = k
 	}
-	e, err := k.ECDH()
-	if err != nil {
-		return nil, tpm2.RCBinding
-	}
-	return e, tpm2.RCSuccess
+	return o.key.ecdh, tpm2.RCSuccess
 }
 
 // rsaPublic is the public key of an RSA object.
@@ -152,7 +155,7 @@ func rsaFromPrimes(p, q *big.Int) *rsa.PrivateKey {
 }
 
 // signDigest signs with an asymmetric or HMAC key, the scheme being settled.
-func (o *object) signDigest(scheme *tpm2.TPMTSigScheme, digest []byte) (sig tpm2.TPMTSignature, rc tpm2.RC) {
+func (t *TPM) signDigest(o *object, scheme *tpm2.TPMTSigScheme, digest []byte) (sig tpm2.TPMTSignature, rc tpm2.RC) {
 	alg := scheme.Details.Any.HashAlg
 	sig.SigAlg = scheme.Scheme
 	switch scheme.Scheme {
@@ -189,6 +192,8 @@ func (o *object) signDigest(scheme *tpm2.TPMTSigScheme, digest []byte) (sig tpm2
 		}
 		n := coordinateSize(o.pub.Parameters.ECCDetail.CurveID)
 		sig.Signature.ECC = tpm2.TPMSSignatureECC{Hash: alg, SignatureR: r.FillBytes(make([]byte, n)), SignatureS: s.FillBytes(make([]byte, n))}
+	case tpm2.AlgECDAA:
+		return t.signECDAA(o, &scheme.Details.ECDAA, digest)
 	case tpm2.AlgHMAC:
 		sig.Signature.HMAC = tpm2.TPMTHA{HashAlg: alg, Digest: crypt.HMAC(alg, o.sens.Sensitive.Bits, digest)}
 	default:

@@ -4,10 +4,8 @@ import "github.com/vouchsafe/vouchsafe/tpm2"
 
 // The limits of this TPM, each with its reason.
 const (
-	MaxCommandSize = 4096           // what swtpm and every driver use; QEMU's CRB offers 3968
-	MaxLargeSize   = 8192           // for a client that can take more: an ML-DSA-87 signature has 4627 octets
-	MinBufferSize  = 2808           // the least a CRB buffer can be: the largest object context must fit, but for ML-KEM and ML-DSA keys
-	MaxBufferSize  = MaxCommandSize // the most that SET_BUFFERSIZE may ask for
+	MaxCommandSize = 4096 // what swtpm and every driver use; QEMU's CRB offers 3968
+	MaxLargeSize   = 8192 // for a client that can take more: an ML-DSA-87 signature has 4627 octets
 
 	maxTransient  = 16 // tools without a resource manager leave objects behind: more than the usual 3
 	maxPersistent = 32 // four EKs, SRK, AKs and room for a guest's own
@@ -71,6 +69,7 @@ var algorithms = map[tpm2.AlgID]tpm2.AlgAttributes{
 	tpm2.AlgRSAPSS:       tpm2.AlgAttrAsymmetric | tpm2.AlgAttrSigning,
 	tpm2.AlgOAEP:         tpm2.AlgAttrAsymmetric | tpm2.AlgAttrEncrypting,
 	tpm2.AlgECDSA:        tpm2.AlgAttrAsymmetric | tpm2.AlgAttrSigning,
+	tpm2.AlgECDAA:        tpm2.AlgAttrAsymmetric | tpm2.AlgAttrSigning,
 	tpm2.AlgECDH:         tpm2.AlgAttrAsymmetric | tpm2.AlgAttrMethod,
 	tpm2.AlgKDF2:         tpm2.AlgAttrHash | tpm2.AlgAttrMethod,
 	tpm2.AlgKDF1SP80056A: tpm2.AlgAttrHash | tpm2.AlgAttrMethod,

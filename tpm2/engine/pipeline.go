@@ -127,7 +127,8 @@ func (t *TPM) execute(c *call, cmd []byte) tpm2.RC {
 	if rc := t.decryptParameter(c); rc != tpm2.RCSuccess {
 		return rc
 	}
-	if !keepsOrder(c.info) {
+	// An audited command changes the audit digest, which is saved as well.
+	if !keepsOrder(c.info) || c.commandCp != nil {
 		if rc := t.noLongerOrderly(); rc != tpm2.RCSuccess {
 			return rc
 		}

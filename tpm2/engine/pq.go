@@ -277,13 +277,13 @@ func (o *object) verifyMessage(sig *tpm2.TPMTSignature, message, context []byte)
 }
 
 // signStructure signs what the TPM says itself: its digest, or with ML-DSA the whole.
-func (o *object) signStructure(scheme *tpm2.TPMTSigScheme, blob []byte) (tpm2.TPMTSignature, tpm2.RC) {
+func (t *TPM) signStructure(o *object, scheme *tpm2.TPMTSigScheme, blob []byte) (tpm2.TPMTSignature, tpm2.RC) {
 	if scheme.Scheme == tpm2.AlgMLDSA {
 		m := startMu(o.pub.Unique.MLDSA, nil)
 		m.Write(blob)
 		return o.signMu(m.Sum(nil))
 	}
-	return o.signDigest(scheme, crypt.Digest(scheme.Details.Any.HashAlg, blob))
+	return t.signDigest(o, scheme, crypt.Digest(scheme.Details.Any.HashAlg, blob))
 }
 
 // schemeHash is the hash that an attestation is made with: the scheme's, and for

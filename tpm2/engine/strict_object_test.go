@@ -325,6 +325,45 @@ var objectRules = []rule{
 		srk := b.primary(tpm2.RHOwner, eccStorage())
 		return b.do(&tpm2.ECDHZGen{KeyHandle: srk.ObjectHandle, InPoint: srk.OutPublic.Unique.ECC}, nil)
 	}},
+	{name: "commit with an RSA key", cite: "Part 3, 19.2.1", want: tpm2.RCKey.Handle(1), run: func(b *bench) tpm2.RC {
+		return b.do(&tpm2.Commit{SignHandle: b.primary(tpm2.RHOwner, rsaStorage()).ObjectHandle}, nil)
+	}},
+	{name: "commit with a key that is not anonymous", cite: "Part 3, 19.2.1", want: tpm2.RCScheme.Handle(1), run: func(b *bench) tpm2.RC {
+		return b.do(&tpm2.Commit{SignHandle: b.primary(tpm2.RHOwner, signP256()).ObjectHandle}, nil)
+	}},
+	{name: "commit to a base name without y", cite: "Part 3, 19.2.1", want: tpm2.RCSize.Param(3), run: func(b *bench) tpm2.RC {
+		return b.do(&tpm2.Commit{SignHandle: b.primary(tpm2.RHOwner, anonymousKey(tpm2.ECCNISTP256)).ObjectHandle, S2: []byte("a")}, nil)
+	}},
+	{name: "commit to y without a base name", cite: "Part 3, 19.2.1", want: tpm2.RCSize.Param(3), run: func(b *bench) tpm2.RC {
+		return b.do(&tpm2.Commit{SignHandle: b.primary(tpm2.RHOwner, anonymousKey(tpm2.ECCNISTP256)).ObjectHandle, Y2: []byte{1}}, nil)
+	}},
+	{name: "commit to a base name that is no point", cite: "Part 1, 44.2.3", want: tpm2.RCECCPoint.Param(2), run: func(b *bench) tpm2.RC {
+		return b.do(&tpm2.Commit{SignHandle: b.primary(tpm2.RHOwner, anonymousKey(tpm2.ECCNISTP256)).ObjectHandle, S2: []byte("a"), Y2: []byte{1}}, nil)
+	}},
+	{name: "commit to a point off the curve", cite: "Part 1, 44.2.3", want: tpm2.RCECCPoint.Param(1), run: func(b *bench) tpm2.RC {
+		return b.do(&tpm2.Commit{SignHandle: b.primary(tpm2.RHOwner, anonymousKey(tpm2.ECCNISTP256)).ObjectHandle, P1: tpm2.TPMSECCPoint{X: []byte{1}, Y: []byte{1}}}, nil)
+	}},
+	{name: "sign with an anonymous key and no promise", cite: "Part 3, 20.5.1", want: tpm2.RCScheme.Param(2), run: func(b *bench) tpm2.RC {
+		return b.do(signCommand(b.primary(tpm2.RHOwner, anonymousKey(tpm2.ECCNISTP256)).ObjectHandle, 32), nil)
+	}},
+	{name: "sign with a promise never made", cite: "Part 1, 44.2.5", want: tpm2.RCValue, run: func(b *bench) tpm2.RC {
+		return b.do(signECDAA(b.primary(tpm2.RHOwner, anonymousKey(tpm2.ECCNISTP256)).ObjectHandle, 0), nil)
+	}},
+	{name: "sign twice with one promise", cite: "Part 1, 44.2.5", want: tpm2.RCValue, run: func(b *bench) tpm2.RC {
+		key := b.primary(tpm2.RHOwner, anonymousKey(tpm2.ECCNISTP256)).ObjectHandle
+		b.ok(&tpm2.Commit{SignHandle: key}, nil)
+		b.ok(signECDAA(key, 0), nil)
+		return b.do(signECDAA(key, 0), nil)
+	}},
+	{name: "verify an anonymous signature", cite: "Part 1, 44.3.3.1", want: tpm2.RCScheme.Param(2), run: func(b *bench) tpm2.RC {
+		sig := tpm2.TPMTSignature{SigAlg: tpm2.AlgECDAA, Signature: tpm2.TPMUSignature{ECC: tpm2.TPMSSignatureECC{Hash: tpm2.AlgSHA256}}}
+		return b.do(&tpm2.VerifySignature{KeyHandle: b.primary(tpm2.RHOwner, anonymousKey(tpm2.ECCNISTP256)).ObjectHandle, Digest: make([]byte, 32), Signature: sig}, nil)
+	}},
+	{name: "a decryption key with an anonymous scheme", cite: "Part 2, 12.2.3.6", want: tpm2.RCScheme.Param(2), run: func(b *bench) tpm2.RC {
+		pub := anonymousKey(tpm2.ECCNISTP256)
+		pub.ObjectAttributes = pub.ObjectAttributes&^tpm2.SignEncrypt | tpm2.Decrypt
+		return b.do(&tpm2.CreatePrimary{PrimaryHandle: tpm2.RHOwner, InPublic: pub}, nil)
+	}},
 	{name: "persist an object of the NULL hierarchy", cite: "Part 3, 28.5.2", want: tpm2.RCAttributes.Handle(2), run: func(b *bench) tpm2.RC {
 		return b.do(&tpm2.EvictControl{Auth: tpm2.RHOwner, ObjectHandle: b.primary(tpm2.RHNull, eccStorage()).ObjectHandle, PersistentHandle: 0x81000001}, nil)
 	}},

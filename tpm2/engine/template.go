@@ -158,7 +158,7 @@ func checkSchemes(pub *tpm2.TPMTPublic, parent *object) tpm2.RC {
 
 // isSigning reports whether an asymmetric scheme signs.
 func isSigning(s tpm2.AlgID) bool {
-	return s == tpm2.AlgRSASSA || s == tpm2.AlgRSAPSS || s == tpm2.AlgECDSA
+	return s == tpm2.AlgRSASSA || s == tpm2.AlgRSAPSS || s == tpm2.AlgECDSA || s == tpm2.AlgECDAA
 }
 
 // checkStorage verifies the symmetric algorithm of a storage key. One that

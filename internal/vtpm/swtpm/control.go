@@ -310,7 +310,8 @@ func (c *control) setDataFD() []byte {
 	if err != nil {
 		return c.result(BadParameter)
 	}
-	if !c.attach(handed{conn}) {
+	conn = handed{c.channel(conn)}
+	if !c.attach(conn) {
 		conn.Close()
 		return c.result(IOError)
 	}
@@ -324,7 +325,9 @@ func (c *control) setBufferSize(body []byte) []byte {
 		if c.Device.Running() {
 			r = BadOrdinal
 		} else {
-			c.bufferSize.Store(min(max(want, minBuffer), maxCommand))
+			size := min(max(want, minBuffer), maxCommand)
+			c.bufferSize.Store(size)
+			c.Device.SetBufferSize(size)
 		}
 	}
 	response := c.result(r)

@@ -27,10 +27,11 @@ func TestDataFramings(t *testing.T) {
 	}{
 		{"raw", cmd, echo(0, cmd), false},
 		{"raw, two in one write", append(bytes.Clone(cmd), cmd...), append(echo(0, cmd), echo(0, cmd)...), false},
-		{"the largest", command(maxCommand), echo(0, command(maxCommand)), false},
+		{"the largest", command(usualBuffer), echo(0, command(usualBuffer)), false},
+		{"larger than was agreed on", command(usualBuffer + 1), refusal(rcCommandSize), false},
 		{"a tag that is none of TPM 2.0's", append([]byte{0x00, 0xC1}, cmd[2:]...), echo(0, append([]byte{0x00, 0xC1}, cmd[2:]...)), false},
 		{"a size below the header", unhex(t, "8001 00000009 0000017b"), refusal(rcCommandSize), true},
-		{"a size beyond the buffer", unhex(t, "8001 00001001 0000017b"), refusal(rcCommandSize), true},
+		{"a size beyond the buffer", unhex(t, "8001 00002001 0000017b"), refusal(rcCommandSize), true},
 		{"the largest size there is", unhex(t, "8001 ffffffff 0000017b"), refusal(rcCommandSize), true},
 		{"prefixed", prefixed(3, cmd), wrapped(echo(3, cmd)), false},
 		{"prefixed, no such locality", prefixed(9, cmd), wrapped(refusal(rcLocality)), false},
@@ -40,7 +41,7 @@ func TestDataFramings(t *testing.T) {
 		{"mssim end of session", u32(mssimSessionEnd), nil, true},
 		{"mssim, no such word", u32(63), u32(1), true},
 	} {
-		for _, network := range []string{"unix", "tcp"} {
+		for _, network := range []string{"unix", "tcp", "unix" + dedicated, "tcp" + dedicated} {
 			t.Run(tc.name+" over "+network, func(t *testing.T) {
 				p := serve(t, network, nil)
 				p.dev.PowerOn(Peer{}, false)
@@ -66,15 +67,17 @@ func TestDataFramings(t *testing.T) {
 
 // TestPartialReads sends one command a byte at a time (swtpm's test of that name).
 func TestPartialReads(t *testing.T) {
-	p := serve(t, "unix", nil)
-	p.dev.PowerOn(Peer{}, false)
-	c := p.dial(t, p.data)
-	for _, b := range command(30) {
-		send(t, c, []byte{b})
-	}
-	if got := receive(t, c, len(echo(0, command(30)))); !bytes.Equal(got, echo(0, command(30))) {
-		t.Errorf("got %x", got)
-	}
+	bothWays(t, "unix", func(t *testing.T, network string) {
+		p := serve(t, network, nil)
+		p.dev.PowerOn(Peer{}, false)
+		c := p.dial(t, p.data)
+		for _, b := range command(30) {
+			send(t, c, []byte{b})
+		}
+		if got := receive(t, c, len(echo(0, command(30)))); !bytes.Equal(got, echo(0, command(30))) {
+			t.Errorf("got %x", got)
+		}
+	})
 }
 
 func TestCommandsObeyTheBufferSize(t *testing.T) {
@@ -93,67 +96,87 @@ func TestCommandsObeyTheBufferSize(t *testing.T) {
 	}
 	send(t, d, command(3968))
 	receive(t, d, tpmHeader+1+3968)
+	if err := c.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	for want, got := range map[uint32]uint32{1: minBuffer, 8192: 8192, 1 << 20: maxCommand} {
+		if size, least, most, err := c.BufferSize(want); err != nil || size != got || least != minBuffer || most != maxCommand || p.dev.buffer != got {
+			t.Errorf("SET_BUFFERSIZE %d: %d of %d to %d, the device has %d, %v", want, size, least, most, p.dev.buffer, err)
+		}
+	}
+	c.BufferSize(maxCommand)
+	if err := c.Init(false); err != nil {
+		t.Fatal(err)
+	}
+	send(t, d, command(maxCommand))
+	receive(t, d, tpmHeader+1+maxCommand)
 }
 
 // TestOneDataClientAtATime lets a second client wait until the first has gone.
 func TestOneDataClientAtATime(t *testing.T) {
-	p := serve(t, "unix", nil)
-	p.dev.PowerOn(Peer{}, false)
-	first, second := p.dial(t, p.data), p.dial(t, p.data)
-	send(t, first, command(12))
-	receive(t, first, len(echo(0, command(12))))
-	send(t, second, command(12))
-	second.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-	if n, err := second.Read(make([]byte, 1)); err == nil {
-		t.Fatalf("the second client was answered beside the first: %d bytes", n)
-	}
-	first.Close()
-	second.SetReadDeadline(time.Now().Add(5 * time.Second))
-	if got := receive(t, second, len(echo(0, command(12)))); !bytes.Equal(got, echo(0, command(12))) {
-		t.Errorf("got %x", got)
-	}
+	bothWays(t, "unix", func(t *testing.T, network string) {
+		p := serve(t, network, nil)
+		p.dev.PowerOn(Peer{}, false)
+		first, second := p.dial(t, p.data), p.dial(t, p.data)
+		send(t, first, command(12))
+		receive(t, first, len(echo(0, command(12))))
+		send(t, second, command(12))
+		second.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		if n, err := second.Read(make([]byte, 1)); err == nil {
+			t.Fatalf("the second client was answered beside the first: %d bytes", n)
+		}
+		first.Close()
+		second.SetReadDeadline(time.Now().Add(5 * time.Second))
+		if got := receive(t, second, len(echo(0, command(12)))); !bytes.Equal(got, echo(0, command(12))) {
+			t.Errorf("got %x", got)
+		}
+	})
 }
 
 func TestTerminate(t *testing.T) {
-	p := serve(t, "unix", func(s *Server) { s.StopOnDataClose = true })
-	p.dial(t, p.data).Close()
-	select {
-	case <-p.done:
-	case <-time.After(5 * time.Second):
-		t.Error("Serve goes on after the data connection has gone")
-	}
+	bothWays(t, "unix", func(t *testing.T, network string) {
+		p := serve(t, network, func(s *Server) { s.StopOnDataClose = true })
+		p.dial(t, p.data).Close()
+		select {
+		case <-p.done:
+		case <-time.After(5 * time.Second):
+			t.Error("Serve goes on after the data connection has gone")
+		}
+	})
 }
 
 // TestMssimPlatform is what tpm2-tss' mssim TCTI does when it opens.
 func TestMssimPlatform(t *testing.T) {
-	p := serve(t, "tcp", nil)
-	data, platform := p.dial(t, p.data), p.dial(t, p.control)
-	for _, word := range []uint32{mssimPowerOn, mssimNVOn} {
-		send(t, platform, u32(word))
-		if got := receive(t, platform, 4); !bytes.Equal(got, zero) {
-			t.Fatalf("word %d: got %x", word, got)
+	bothWays(t, "tcp", func(t *testing.T, network string) {
+		p := serve(t, network, nil)
+		data, platform := p.dial(t, p.data), p.dial(t, p.control)
+		for _, word := range []uint32{mssimPowerOn, mssimNVOn} {
+			send(t, platform, u32(word))
+			if got := receive(t, platform, 4); !bytes.Equal(got, zero) {
+				t.Fatalf("word %d: got %x", word, got)
+			}
 		}
-	}
-	if !p.dev.Running() {
-		t.Fatal("POWER_ON did not power on")
-	}
-	send(t, data, append(append(u32(mssimSendCommand), 0), append(u32(12), command(12)...)...))
-	receive(t, data, 4+len(echo(0, command(12)))+4)
-	send(t, platform, u32(mssimCancelOn))
-	receive(t, platform, 4)
-	if p.dev.canceled != 1 {
-		t.Error("CANCEL_ON did not arrive")
-	}
-	send(t, platform, u32(mssimPowerOff))
-	receive(t, platform, 4)
-	if p.dev.Running() {
-		t.Error("POWER_OFF did not power off")
-	}
-	// And swtpm's own client on the same port still gets its eight bytes, at once.
-	data.Close()
-	if caps, err := p.client(t).Capabilities(); err != nil || caps != capabilities {
-		t.Errorf("GET_CAPABILITY over TCP: %x, %v", caps, err)
-	}
+		if !p.dev.Running() {
+			t.Fatal("POWER_ON did not power on")
+		}
+		send(t, data, append(append(u32(mssimSendCommand), 0), append(u32(12), command(12)...)...))
+		receive(t, data, 4+len(echo(0, command(12)))+4)
+		send(t, platform, u32(mssimCancelOn))
+		receive(t, platform, 4)
+		if p.dev.canceled != 1 {
+			t.Error("CANCEL_ON did not arrive")
+		}
+		send(t, platform, u32(mssimPowerOff))
+		receive(t, platform, 4)
+		if p.dev.Running() {
+			t.Error("POWER_OFF did not power off")
+		}
+		// And swtpm's own client on the same port still gets its eight bytes, at once.
+		data.Close()
+		if caps, err := p.client(t).Capabilities(); err != nil || caps != capabilities {
+			t.Errorf("GET_CAPABILITY over TCP: %x, %v", caps, err)
+		}
+	})
 }
 
 func FuzzData(f *testing.F) {
@@ -198,7 +221,7 @@ func TestGuestCannotFrame(t *testing.T) {
 		{"the end of the session", u32(mssimSessionEnd, 0, 0)},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			p := serve(t, "unix", nil)
+			p := serve(t, "unix"+dedicated, nil)
 			p.dev.PowerOn(Peer{}, false)
 			fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 			if err != nil {

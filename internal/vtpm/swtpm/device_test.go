@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -23,6 +24,7 @@ type fakeTPM struct {
 	resets   []uint8
 	retries  []uint32
 	canceled int
+	buffer   uint32
 	block    chan struct{} // when set, Execute waits for it or for Cancel
 }
 
@@ -93,6 +95,7 @@ func (d *fakeTPM) SetBlob(kind BlobKind, data []byte, sealed bool) error {
 	d.blobs[kind], d.sealed[kind] = bytes.Clone(data), sealed
 	return nil
 }
+func (d *fakeTPM) SetBufferSize(n uint32) { d.mu.Lock(); defer d.mu.Unlock(); d.buffer = n }
 func (d *fakeTPM) LockStorage(retries uint32) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -112,9 +115,13 @@ type ports struct {
 	done          chan struct{} // closed when Serve has returned
 }
 
+// dedicated behind the name of a network has the server read its data channels directly.
+const dedicated = " dedicated"
+
 // serve runs a server over unix or tcp sockets until the test ends.
 func serve(t *testing.T, network string, with func(*Server)) *ports {
 	t.Helper()
+	network, direct := strings.CutSuffix(network, dedicated)
 	p := &ports{dev: newFakeTPM(), network: network, done: make(chan struct{})}
 	listen := func(name string) net.Listener {
 		addr := "127.0.0.1:0"
@@ -127,7 +134,7 @@ func serve(t *testing.T, network string, with func(*Server)) *ports {
 		}
 		return l
 	}
-	s := &Server{Device: p.dev, Data: listen("d"), Control: listen("c")}
+	s := &Server{Device: p.dev, Data: listen("d"), Control: listen("c"), Dedicated: direct}
 	p.data, p.control = s.Data.Addr().String(), s.Control.Addr().String()
 	if with != nil {
 		with(s)
@@ -146,6 +153,14 @@ func serve(t *testing.T, network string, with func(*Server)) *ports {
 		}
 	})
 	return p
+}
+
+// bothWays runs a test of the data channel with and without Go's poller.
+func bothWays(t *testing.T, network string, test func(t *testing.T, network string)) {
+	t.Helper()
+	for _, n := range []string{network, network + dedicated} {
+		t.Run(n, func(t *testing.T) { test(t, n) })
+	}
 }
 
 func (p *ports) dial(t *testing.T, addr string) net.Conn {

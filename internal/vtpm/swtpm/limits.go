@@ -4,9 +4,13 @@ import "time"
 
 // Every bound in this package, with its reason.
 const (
-	// maxCommand is the largest buffer that SET_BUFFERSIZE can ask for: the
-	// size of a CRB or TIS buffer in the PC Client profile, and swtpm's maximum.
-	maxCommand = 4096
+	// usualBuffer is the largest command and response unless SET_BUFFERSIZE says
+	// otherwise: the size of a CRB or TIS buffer in the PC Client profile, and
+	// swtpm's maximum.
+	usualBuffer = 4096
+	// maxCommand is the most that SET_BUFFERSIZE can ask for: what the signatures
+	// and keys of version 185 take. Who does not ask cannot be expected to read so much.
+	maxCommand = 8192
 	// minBuffer is the least that SET_BUFFERSIZE can ask for. swtpm answers
 	// 2808; QEMU asks for 3968 (CRB), so nobody is near it.
 	minBuffer = 2808
@@ -32,6 +36,9 @@ const (
 	commandTimeout = 10 * time.Second
 	// writeTimeout is for a peer that does not read its answer.
 	writeTimeout = 10 * time.Second
+	// recvPatience is how long a dedicated server keeps a processor for the next
+	// command: a guest that is talking to its TPM sends one within it.
+	recvPatience = 2 * time.Millisecond
 	// mssimPause is how long a data connection that was made before a TCP
 	// control connection may take to be noticed; see meansPowerOn.
 	mssimPause = 10 * time.Millisecond

@@ -30,6 +30,9 @@ type Server struct {
 	OneCommand bool
 	// RejectLocality4 refuses SET_LOCALITY 4.
 	RejectLocality4 bool
+	// Dedicated says that the process serves this vTPM and nothing else: its data
+	// channel may then keep a processor for a moment after each command. See direct.
+	Dedicated bool
 	// AllowSetLocality takes swtpm's own command for it on the data channel.
 	AllowSetLocality bool
 
@@ -56,9 +59,9 @@ func (s *Server) Serve(ctx context.Context) error {
 	s.stopped = make(chan struct{})
 	s.slot = make(chan struct{}, 1)
 	s.conns = map[net.Conn]bool{}
-	s.bufferSize.Store(maxCommand)
+	s.bufferSize.Store(usualBuffer)
 	if s.DataConn != nil {
-		s.attach(s.DataConn)
+		s.attach(s.channel(s.DataConn))
 	}
 	if s.ControlConn != nil {
 		s.start(s.ControlConn, s.controlSession)
@@ -129,6 +132,14 @@ func (s *Server) attach(c net.Conn) bool {
 	return true
 }
 
+// channel makes a connection what a data session reads.
+func (s *Server) channel(c net.Conn) net.Conn {
+	if s.Dedicated {
+		c, _ = newDirect(c)
+	}
+	return c
+}
+
 // dataSession serves c and gives the slot back; spoke is called once c has
 // sent something or gone.
 func (s *Server) dataSession(c net.Conn, spoke func()) {
@@ -163,7 +174,7 @@ func (s *Server) acceptData() {
 			c.Close()
 			return
 		}
-		if !s.start(c, func(c net.Conn) { s.dataSession(c, spoke) }) {
+		if !s.start(s.channel(c), func(c net.Conn) { s.dataSession(c, spoke) }) {
 			return
 		}
 	}

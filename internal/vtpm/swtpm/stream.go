@@ -94,12 +94,13 @@ func (s *stream) need(n int, deadline time.Time) error {
 // request in several pieces (tpm2-tss' mssim TCTI) is held back by Nagle's
 // algorithm for the 40 ms of a delayed acknowledgement otherwise.
 func (s *stream) quickAck() {
-	t, ok := s.conn.(*net.TCPConn)
-	if !ok {
-		return
-	}
-	if raw, err := t.SyscallConn(); err == nil {
-		raw.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_QUICKACK, 1) })
+	switch t := s.conn.(type) {
+	case *direct:
+		t.quickAck()
+	case *net.TCPConn:
+		if raw, err := t.SyscallConn(); err == nil {
+			raw.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_QUICKACK, 1) })
+		}
 	}
 }
 

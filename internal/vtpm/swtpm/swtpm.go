@@ -45,11 +45,14 @@ type Device interface {
 
 	// StoreVolatile keeps the volatile state so that the next PowerOn resumes it.
 	StoreVolatile() error
-	// Blob returns a state blob. plain asks for one that is not sealed with
-	// the state key; sealed says whether a migration key protects it all the same.
+	// Blob returns a state blob. plain asks for one that is not sealed, which the
+	// device need not grant; sealed says what became of it.
 	Blob(kind BlobKind, plain bool) (data []byte, sealed bool, err error)
 	// SetBlob takes a state blob; it counts from the next PowerOn on.
 	SetBlob(kind BlobKind, data []byte, sealed bool) error
+	// SetBufferSize is CMD_SET_BUFFERSIZE: the largest command and response from
+	// the next PowerOn on. It is called only while the TPM is off.
+	SetBufferSize(octets uint32)
 	// LockStorage takes the lock on the state again, after a migration that
 	// did not happen. It tries retries times more, every 10 ms.
 	LockStorage(retries uint32) error

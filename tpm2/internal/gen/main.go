@@ -77,7 +77,7 @@ func rows(table string) []string {
 // initialisms are the words that Go writes in capitals.
 var initialisms = map[string]string{
 	"RSA": "RSA", "ECC": "ECC", "AES": "AES", "NV": "NV", "PCR": "PCR", "ID": "ID", "HMAC": "HMAC", "XOR": "XOR",
-	"ECDH": "ECDH", "ECDSA": "ECDSA", "KDF": "KDF", "HA": "HA", "CC": "CC", "CCA": "CCA", "IV": "IV", "PP": "PP",
+	"ECDH": "ECDH", "ECDSA": "ECDSA", "ECDAA": "ECDAA", "KDF": "KDF", "HA": "HA", "CC": "CC", "CCA": "CCA", "IV": "IV", "PP": "PP",
 	"MLDSA": "MLDSA", "MLKEM": "MLKEM", "KEM": "KEM",
 	"KEYEDHASH": "KeyedHash", "SYMCIPHER": "SymCipher", "HASHCHECK": "HashCheck",
 }
@@ -99,7 +99,7 @@ func goName(tcg string) string {
 
 // fieldName exports a TCG field name: nvIndex is NVIndex.
 func fieldName(s string) string {
-	for _, p := range []string{"tpm", "pp", "pcr", "nv", "kdf", "aes", "rsa", "ecc", "mldsa", "mlkem", "hmac", "xor", "iv"} {
+	for _, p := range []string{"tpm", "pp", "pcr", "nv", "kdf", "aes", "rsa", "ecc", "ecdaa", "mldsa", "mlkem", "hmac", "xor", "iv"} {
 		if rest, ok := strings.CutPrefix(s, p); ok && (rest == "" || rest[0] >= 'A' && rest[0] <= 'Z') {
 			return strings.ToUpper(p) + rest
 		}
