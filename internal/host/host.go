@@ -95,13 +95,12 @@ func New(ctx context.Context, c Config) (*Host, error) {
 
 // Run carries vTPMs until ctx ends; then it stops them and gives their leases back.
 func (h *Host) Run(ctx context.Context) error {
-	for _, dir := range []struct {
-		path string
-		mode os.FileMode
-	}{{h.Dir, 0o700}, {h.Sockets, 0o711}} {
-		if err := os.MkdirAll(dir.path, dir.mode); err != nil {
-			return err
-		}
+	sockets := os.FileMode(0o700)
+	if h.SocketGroup >= 0 {
+		sockets = 0o711 // whoever may use a socket must reach it
+	}
+	if err := errors.Join(os.MkdirAll(h.Dir, 0o700), os.MkdirAll(h.Sockets, sockets)); err != nil {
+		return err
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { h.rounds(ctx) })
