@@ -132,6 +132,25 @@ func TestRotatePolicyKey(t *testing.T) {
 	versions("6 1, 5 0, 4 0, 3 0")
 	must(t, rotate())
 
+	// A restart changes nothing, and neither does another root key and another
+	// authority under all of it.
+	service := filepath.Join(d.dir, "service")
+	d.goAway(t)
+	if _, err := rotateRoot(t.Context(), service); err != nil {
+		t.Fatal(err)
+	}
+	_, err = rotateAuthority(t.Context(), service, "vm-identity", filepath.Join(service, fileRecovery))
+	must(t, err)
+	before := d.adm.Chain[1]
+	d.comeBack(t)
+	reboot()
+	versions("7 0, 6 1, 5 0, 4 0")
+	if after := d.adm.Chain[1]; after.Equal(before) {
+		t.Error("the identity is by the authority of before")
+	}
+	reboot()
+	versions("7 1, 6 0, 5 0, 4 0")
+
 	// Others are refused, with the way to do it.
 	for name, want := range map[string]string{"root": "not rotated over the network", "ca/operator": "not rotated over the network", "audit": "nothing rotates", "x": "nothing rotates"} {
 		if err := d.operator.call(t.Context(), "POST", "/v1/key/rotate?name="+name, nil, nil); refused(err, want) != nil {

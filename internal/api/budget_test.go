@@ -23,7 +23,10 @@ func TestCommandBudget(t *testing.T) {
 		c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{*cert}, ServerName: "example.com"}}}
 		defer c.CloseIdleConnections()
 		var last *http.Response
-		for range 260 {
+		for range 1000 { // 240 at once, and a busy machine is slow
+			if last != nil && last.StatusCode == http.StatusTooManyRequests {
+				break
+			}
 			r, err := c.Get(s.url + "/v1/service")
 			if err != nil {
 				t.Fatal(err)
