@@ -40,6 +40,14 @@ var readerCodes = func() []string {
 // revocationCodes are what only clients that ask about revocation see.
 var revocationCodes = []string{"REVOKED", "MUST_STAPLE", "STAPLE_MISSING"}
 
+// fetchCodes are what clients that fetch issuers do not see, when the
+// certificates say from where.
+var fetchCodes = []string{"MISSING_INTERMEDIATE", "WRONG_INTERMEDIATE", "CROSS_SIGNED_UNTRUSTED"}
+
+func (r *Report) fetchable() bool {
+	return r.file != nil && slices.ContainsFunc(r.file.Certs, func(c *Cert) bool { return c.X != nil && len(c.X.IssuingCertificateURL) > 0 })
+}
+
 // profiles lists them. What is measured was run over every dress and
 // fault of the tests (see docs/performance/chain.md).
 var profiles = []profile{
@@ -72,7 +80,8 @@ func (r *Report) Outcomes() []Outcome {
 		o := Outcome{Client: c.name, Role: c.role, Measured: c.measured}
 		for _, f := range r.Findings {
 			read := slices.Contains(readerCodes, f.Code)
-			hurts := f.Severity == finding.Error && read == (c.role == "reads") && !slices.Contains(c.except, f.Code) ||
+			bears := slices.Contains(c.except, f.Code) && (r.fetchable() || !slices.Contains(fetchCodes, f.Code))
+			hurts := f.Severity == finding.Error && read == (c.role == "reads") && !bears ||
 				f.Severity != finding.Info && slices.Contains(c.fails, f.Code) || slices.Contains(c.fails, f.Code) && c.role == "reads"
 			// The leaf in the wrong place is a key mismatch for who reads.
 			if f.Code == "ORDER_WRONG" {

@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"crypto/x509"
 	"slices"
 	"testing"
 )
@@ -9,6 +10,9 @@ func TestOutcomes(t *testing.T) {
 	p := newPKI(t, "Clients", "www.clients.test", "p256", 2)
 	o := p.options("www.clients.test")
 	d := p.ders()
+	fetched := issue(t, p.issuer(), "www.clients.test", p.leaf.key, false, func(c *x509.Certificate) {
+		c.IssuingCertificateURL = []string{"http://ca.clients.test/ca.der"}
+	}).cert.Raw
 	for _, c := range []struct {
 		name  string
 		data  string
@@ -18,7 +22,8 @@ func TestOutcomes(t *testing.T) {
 		{"good", pemOf(d...), []string{"devices that take one intermediate"}, []string{"Go 1.26", "Firefox", "mbedTLS, embedded devices", "nginx 1.22 with OpenSSL 3.0"}},
 		{"swapped", pemOf(d[0], d[2], d[1]), []string{"mbedTLS, embedded devices"}, []string{"Go 1.26", "Java 8", "nginx 1.22 with OpenSSL 3.0"}},
 		{"reversed", pemOf(d[2], d[1], d[0]), []string{"Go 1.26", "nginx 1.22 with OpenSSL 3.0", "Firefox"}, nil},
-		{"missing", pemOf(d[0], d[2]), []string{"OpenSSL 3.0, curl, Python", "Java 8"}, []string{"Chrome and Edge", "Windows (Schannel, .NET)", "nginx 1.22 with OpenSSL 3.0"}},
+		{"missing", pemOf(fetched, d[2]), []string{"OpenSSL 3.0, curl, Python", "Java 8"}, []string{"Chrome and Edge", "Windows (Schannel, .NET)", "nginx 1.22 with OpenSSL 3.0"}},
+		{"missing, and nobody says from where", pemOf(d[0], d[2]), []string{"Java 8", "Chrome and Edge", "Windows (Schannel, .NET)"}, []string{"nginx 1.22 with OpenSSL 3.0"}},
 		{"bom", "\ufeff" + pemOf(d...), nil, []string{"nginx 1.22 with OpenSSL 3.0", "Firefox"}},
 	} {
 		var works, fails []string
