@@ -9,6 +9,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/ocsp"
 )
 
 // crlOf signs a list; base is the number a delta continues, 0 for a complete list.
@@ -130,5 +132,45 @@ func TestNonconforming(t *testing.T) {
 	der[len(der)-1] ^= 1
 	if got := check(der).Codes(); !slices.Equal(got, []string{"MALFORMED_CERT"}) {
 		t.Errorf("with a bad signature: got %v", got)
+	}
+}
+
+// TestOCSPResponders: the CA itself, with and without its certificate, and whom
+// it authorised.
+func TestOCSPResponders(t *testing.T) {
+	p := newPKI(t, "Responders", "www.ocsp.test", "p256", 1)
+	by := p.issuer()
+	delegate := issue(t, by, "OCSP Signer", newKey(t, "p256"), false, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning} })
+	neighbour := issue(t, by, "www.neighbour.test", newKey(t, "p256"), false, nil)
+	late := issue(t, by, "Old Signer", newKey(t, "p256"), false, func(c *x509.Certificate) {
+		c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning}
+		c.NotAfter = testNow.AddDate(0, -1, 0)
+	})
+	stranger := newPKI(t, "Stranger", "www.ocsp.test", "p256", 0)
+	for _, c := range []struct {
+		name   string
+		signer *ca
+		along  *x509.Certificate
+		want   []string
+	}{
+		{"the CA", by, nil, nil},
+		{"the CA, its certificate along", by, by.cert, nil},
+		{"a delegate", delegate, delegate.cert, nil},
+		{"a delegate that has expired", late, late.cert, []string{"OCSP_UNUSABLE"}},
+		{"a server of the same CA", neighbour, neighbour.cert, []string{"OCSP_UNUSABLE"}},
+		{"somebody else", stranger.root, stranger.root.cert, []string{"OCSP_UNUSABLE"}},
+		{"somebody else, no certificate", stranger.root, nil, []string{"OCSP_UNUSABLE"}},
+	} {
+		resp, err := ocsp.CreateResponse(by.cert, c.signer.cert, ocsp.Response{
+			Status: ocsp.Good, SerialNumber: p.leaf.cert.SerialNumber, ThisUpdate: testNow.Add(-time.Hour), NextUpdate: testNow.Add(time.Hour), Certificate: c.along,
+		}, c.signer.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := p.options("www.ocsp.test")
+		o.OCSP = [][]byte{resp}
+		if got := Check("x", []byte(pemOf(p.ders()...)), o).Codes(); !slices.Equal(got, c.want) {
+			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
+		}
 	}
 }

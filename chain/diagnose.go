@@ -148,7 +148,7 @@ func (d *diagnosis) unique() {
 				continue // each key has its chain, and they may share it
 			}
 			copies = append(copies, c)
-			if len(ev) < 8 {
+			if len(ev) < 3 {
 				ev = append(ev, fmt.Sprintf("certificate %d is certificate %d again", c.Index, first.Index))
 			}
 			continue

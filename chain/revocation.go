@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"bytes"
 	"crypto/x509"
 	"fmt"
 	"slices"
@@ -272,6 +273,12 @@ func (v *revocation) whyOpen(c *Cert, st standing) string {
 // checkOCSP reads one response. about says that it answers for c.
 func checkOCSP(raw []byte, c, issuer *Cert, now time.Time, unusable finding.Severity) (f fault, about bool) {
 	r, err := ocsp.ParseResponseForCert(raw, c.X, issuer.X)
+	if own, err2 := ocsp.ParseResponseForCert(raw, c.X, nil); err != nil && err2 == nil && own.Certificate != nil && bytes.Equal(own.Certificate.RawSubjectPublicKeyInfo, issuer.spki) {
+		// The CA signed the response itself and sent its certificate along, as
+		// OpenSSL does; x/crypto/ocsp takes that for a delegate's, and wants it
+		// signed by the CA. Its signature has been verified under that key.
+		r, err = own, nil
+	}
 	if err != nil {
 		if strings.Contains(err.Error(), "no response matching") {
 			return fault{}, false
@@ -280,6 +287,9 @@ func checkOCSP(raw []byte, c, issuer *Cert, now time.Time, unusable finding.Seve
 			return fault{}, false
 		}
 		return fault{code: "OCSP_UNUSABLE", cert: c, evidence: clip(err.Error()), severity: unusable}, false
+	}
+	if why := unauthorised(r, issuer, now); why != "" {
+		return fault{code: "OCSP_UNUSABLE", cert: c, evidence: why, severity: unusable}, false
 	}
 	switch {
 	case r.Status == ocsp.Revoked:
@@ -290,4 +300,19 @@ func checkOCSP(raw []byte, c, issuer *Cert, now time.Time, unusable finding.Seve
 		return fault{code: "OCSP_UNUSABLE", cert: c, evidence: "the response was good until " + stamp(r.NextUpdate), severity: unusable}, false
 	}
 	return fault{}, true
+}
+
+// unauthorised says why a responder may not speak for the issuer: RFC 6960,
+// Section 4.2.2.2. x/crypto/ocsp looks only at its signature.
+func unauthorised(r *ocsp.Response, issuer *Cert, now time.Time) string {
+	x := r.Certificate
+	switch {
+	case x == nil || bytes.Equal(x.RawSubjectPublicKeyInfo, issuer.spki):
+		return ""
+	case !slices.Contains(x.ExtKeyUsage, x509.ExtKeyUsageOCSPSigning):
+		return fmt.Sprintf("signed by %s, whose extendedKeyUsage lacks OCSPSigning", clipName(x.Subject.CommonName))
+	case now.Before(x.NotBefore) || now.After(x.NotAfter):
+		return fmt.Sprintf("signed by %s, whose certificate is valid from %s to %s", clipName(x.Subject.CommonName), stamp(x.NotBefore), stamp(x.NotAfter))
+	}
+	return ""
 }
