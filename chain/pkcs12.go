@@ -88,9 +88,8 @@ func (b *bags) add(x *x509.Certificate) {
 }
 
 var (
-	oidData          = append(bytes.Clone(oidSignedData[:10]), 0x01)
-	oidEncryptedData = append(bytes.Clone(oidSignedData[:10]), 0x06)
-	oidBags          = []byte{0x06, 0x0B, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x0C, 0x0A, 0x01} // and one octet
+	oidData = append(bytes.Clone(oidSignedData[:10]), 0x01)
+	oidBags = []byte{0x06, 0x0B, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x0C, 0x0A, 0x01} // and one octet
 )
 
 var errPKCS12 = errors.New("the PKCS #12 file is not as RFC 7292 wants it")
