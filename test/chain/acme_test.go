@@ -21,7 +21,7 @@ import (
 // What ACME clients write, broken in the ways their users break it. The CA is
 // Let's Encrypt's Pebble, with two intermediates and two roots:
 //
-//	certbot, lego, dehydrated ──► Pebble on loopback ──► their files, mixed up ──► vouchsafe chain check, fix
+//	certbot, lego, dehydrated, acme.sh ──► Pebble on loopback ──► their files, mixed up ──► vouchsafe chain check, fix
 
 // issued is what one client left behind, under names of our own.
 type issued struct {
@@ -38,8 +38,11 @@ func TestWhatACMEClientsWrite(t *testing.T) {
 	for _, c := range []struct {
 		program string
 		issue   func(*testing.T, *bench, string) issued
-	}{{"certbot", certbot}, {"lego", lego}, {"dehydrated", dehydrated}} {
+	}{{"certbot", certbot}, {"lego", lego}, {"dehydrated", dehydrated}, {"acme.sh", acmeSh}} {
 		t.Run(c.program, func(t *testing.T) {
+			if _, err := exec.LookPath(c.program); err != nil && c.program == "acme.sh" {
+				t.Skip("acme.sh is not in PATH, and in no Debian package")
+			}
 			need(t, c.program, c.program)
 			b := &bench{t, b.dir}
 			breakIssued(t, b, c.issue(t, b, pebble))
@@ -123,6 +126,12 @@ func dehydrated(t *testing.T, b *bench, server string) issued {
 	b.run("dehydrated", "-f", "dehydrated/config", "-c", "-d", acmeHost)
 	dir := "dehydrated/certs/" + acmeHost
 	return issued{client: "dehydrated", leaf: dir + "/cert.pem", chain: dir + "/chain.pem", full: dir + "/fullchain.pem", key: dir + "/privkey.pem", csr: dir + "/cert.csr"}
+}
+
+func acmeSh(_ *testing.T, b *bench, server string) issued {
+	b.run("acme.sh", "--home", b.dir+"/acme.sh", "--issue", "-d", acmeHost, "-w", b.dir, "--server", server, "--ca-bundle", b.dir+"/acme.pem", "--accountemail", "root@example.test", "--keylength", "ec-256")
+	dir := "acme.sh/" + acmeHost + "_ecc/"
+	return issued{client: "acme.sh", leaf: dir + acmeHost + ".cer", chain: dir + "ca.cer", full: dir + "fullchain.cer", key: dir + acmeHost + ".key", csr: dir + acmeHost + ".csr"}
 }
 
 // breakIssued mixes a client's files up, and wants the cause named, first, and
