@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"strings"
 	"unicode/utf16"
 
 	pkcs12 "software.sslmate.com/src/go-pkcs12"
@@ -23,7 +24,14 @@ func (r *reader) addPKCS12(der []byte, p Place) {
 		r.note("MALFORMED_CONTAINER", p, fmt.Sprintf("it wants %d rounds of key derivation; %d is far more than anybody uses", n, maxIterations))
 		return
 	}
-	key, first, rest, err := pkcs12.DecodeChain(der, r.password)
+	password := r.password
+	key, first, rest, err := pkcs12.DecodeChain(der, password)
+	if errors.Is(err, pkcs12.ErrIncorrectPassword) && password != "" {
+		// A password for another file of the same command, and none for this one.
+		if k, f, more, err2 := pkcs12.DecodeChain(der, ""); !errors.Is(err2, pkcs12.ErrIncorrectPassword) {
+			password, key, first, rest, err = "", k, f, more, err2
+		}
+	}
 	b := bags{}
 	switch {
 	case err == nil:
@@ -38,7 +46,11 @@ func (r *reader) addPKCS12(der []byte, p Place) {
 		r.note("PKCS12", p, is+"; the password given does not open it")
 		return
 	default:
-		if more := b.read(der, r.password); more != nil {
+		more := b.read(der, password)
+		if more != nil && strings.HasPrefix(more.Error(), "x509: ") && b.readRaw(der, password) {
+			more = nil
+		}
+		if more != nil {
 			r.note("PKCS12", p, is)
 			r.note("MALFORMED_CONTAINER", p, clip(more.Error()))
 			return
@@ -167,6 +179,18 @@ func (b *bags) read(raw []byte, password string) error {
 		}
 	}
 	return nil
+}
+
+// readRaw takes certificates that the standard library refuses, as they are.
+func (b *bags) readRaw(der []byte, password string) bool {
+	//lint:ignore SA1019 the only door to certificates that do not parse; its keys are left alone
+	blocks, err := pkcs12.ToPEM(der, password)
+	for _, block := range blocks {
+		if block.Type == "CERTIFICATE" && len(b.certs) < maxItems {
+			b.certs = append(b.certs, block.Bytes)
+		}
+	}
+	return err == nil && len(b.certs) > 0
 }
 
 // contentOf takes the OCTET STRING out of a ContentInfo of one type.
