@@ -69,8 +69,8 @@ func newModuleKeyInitCommand(a *app) *cobra.Command {
 			} else {
 				fmt.Fprintf(a.err, a.say("made a CA for modules and a signing key under it; its certificate is in %s\n", "已生成模块专用 CA 及其下的签名密钥；证书在 %s\n"), enrol)
 			}
-			fmt.Fprintf(a.err, a.say("enrol it on every machine: mokutil --import %s, reboot, and confirm at the console\nthen sign: vouchsafe module sign --key keyring: FILE.ko\n",
-				"在每台机器上导入：mokutil --import %s，重启并在控制台确认\n然后签名：vouchsafe module sign --key keyring: 文件.ko\n"), enrol)
+			fmt.Fprintf(a.err, a.say("enrol it on every machine: mokutil --import %s, reboot, and confirm at the console\nthen sign: vouchsafe module sign --key keyring:%s FILE.ko\n",
+				"在每台机器上导入：mokutil --import %s，重启并在控制台确认\n然后签名：vouchsafe module sign --key keyring:%s 文件.ko\n"), enrol, state)
 			return nil
 		},
 	}

@@ -2,12 +2,13 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 )
@@ -128,8 +129,7 @@ func (l *scanLine) count(r moduleResult) {
 }
 
 func (j *judging) printScan(a *app, lines []scanLine) error {
-	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, a.say("KERNEL\tMODE\tMODULES\tCLEAN\tTAINT\tREFUSED\tNOTE", "内核\t模式\t模块\t正常\t污染\t拒绝\t说明"))
+	rows := [][]string{strings.Fields(a.say("KERNEL MODE MODULES CLEAN TAINT REFUSED NOTE", "内核 模式 模块 正常 污染 拒绝 说明"))}
 	for _, l := range lines {
 		var notes []string
 		if l.release == j.running && j.kernels.root == "/" {
@@ -141,9 +141,38 @@ func (j *judging) printScan(a *app, lines []scanLine) error {
 		if l.modules == 0 {
 			notes = append(notes, a.say("no modules", "没有模块"))
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%s\n", l.release, j.modeFor(l.release), l.modules, l.clean, l.tainted, l.refuse, strings.Join(notes, ", "))
+		rows = append(rows, []string{l.release, string(j.modeFor(l.release)), strconv.Itoa(l.modules), strconv.Itoa(l.clean), strconv.Itoa(l.tainted), strconv.Itoa(l.refuse), strings.Join(notes, ", ")})
 	}
-	return w.Flush()
+	return printTable(a.out, rows)
+}
+
+// printTable aligns the columns; text/tabwriter takes a Chinese character, two
+// columns wide, for one.
+func printTable(out io.Writer, rows [][]string) error {
+	columns := func(s string) (n int) {
+		for _, r := range s {
+			if n++; r >= 0x2e80 {
+				n++
+			}
+		}
+		return n
+	}
+	widths := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], columns(cell))
+		}
+	}
+	for _, row := range rows {
+		var line strings.Builder
+		for i, cell := range row {
+			line.WriteString(cell + strings.Repeat(" ", widths[i]-columns(cell)+2))
+		}
+		if _, err := fmt.Fprintln(out, strings.TrimRight(line.String(), " ")); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // installedKernels lists the releases that have modules or an image under root.

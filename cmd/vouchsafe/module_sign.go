@@ -21,7 +21,8 @@ func newModuleSignCommand(a *app) *cobra.Command {
 		Short: "Sign modules in place",
 		Long: `Sign modules in place. A signature that is there is replaced.
 
-The file is written anew beside the old one and takes its place in one step.
+The file is written anew beside the old one and takes its place in one step,
+with its mode and owner; other hard links go on pointing to the old one.
 Compressed modules (.ko.xz, .ko.gz, .ko.zst) are signed inside and compressed
 as before. A certificate that another one has issued is embedded, without which
 a kernel that knows only the CA does not find it; --chain=false leaves it out,
@@ -62,7 +63,9 @@ or ?device=unix:PATH|tcp:HOST:PORT|/dev/…. A PIN or password comes from
 				if err := cmd.Context().Err(); err != nil {
 					return err
 				}
-				if err := s.signInPlace(a, f, o); err != nil {
+				if err := s.signInPlace(a, f, o); errors.Is(err, fs.ErrPermission) {
+					return withHint(fmt.Errorf("signing %s: %w", f, err), "%s", a.say("the directory must be writable: the file is written anew beside the old one, which then keeps its other hard links", "目录必须可写：新文件写在旧文件旁边并替换它；旧文件的其他硬链接保持不变"))
+				} else if err != nil {
 					return fmt.Errorf("signing %s: %w", f, err)
 				}
 			}
