@@ -139,6 +139,14 @@ func TestDistributionInitramfs(t *testing.T) {
 				t.Fatal(err)
 			}
 			says(console, "web1 is admitted", "/dev/vda is open as /dev/mapper/root")
+			// The kernel measured what udev had it load; the service knows each.
+			var shown strings.Builder
+			run(t.Context(), []string{"vouchsafe", "attest", "show", demoVM, "--state", filepath.Join(g.dir, "service")}, nil, &shown, io.Discard)
+			for _, name := range []string{"/virtio_net.ko", "/dm-crypt.ko"} {
+				if !strings.Contains(shown.String(), name) {
+					t.Errorf("%s is not among the modules that the service knows:\n%s", name, shown.String())
+				}
+			}
 
 			// 3. Another command line: refused, locked, and no root.
 			console, err = boot(tool.name+"-tampered", cmdline+" init=/bin/sh")
@@ -168,7 +176,7 @@ func dracut(t *testing.T, g *guestDemo, out string) {
 func shell(t *testing.T, g *guestDemo, script string, env ...string) {
 	t.Helper()
 	given := t.TempDir()
-	if err := os.WriteFile(filepath.Join(given, "unlock.conf"), []byte("device=/dev/vda\nwait=30s\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(given, "unlock.conf"), []byte("device=/dev/vda\nwait=30s\nima=yes\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), "sh", "-c", script)

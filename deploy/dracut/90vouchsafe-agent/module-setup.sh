@@ -30,6 +30,7 @@ install() {
     done
     # shellcheck disable=SC2154
     inst_hook initqueue/settled 60 "$moddir/vouchsafe-unlock.sh"
+    inst_hook pre-udev 00 "$moddir/vouchsafe-ima.sh"
     inst_hook emergency 00 "$moddir/vouchsafe-lock.sh"
     dracut_need_initqueue
 }

@@ -9,7 +9,9 @@
 
 modprobe -aq dm_crypt qemu_fw_cfg
 [ -d /sys/kernel/security/tpm0 ] || mount -t securityfs securityfs /sys/kernel/security
-vouchsafe-agent unlock --device "$device" --disk "${disk:-root}" --name "${name:-root}" --wait "${wait:-2m}" || {
+list=
+[ "${ima:-no}" != yes ] || list=/sys/kernel/security/ima/binary_runtime_measurements
+vouchsafe-agent unlock ${list:+--ima "$list"} --device "$device" --disk "${disk:-root}" --name "${name:-root}" --wait "${wait:-2m}" || {
     # The boot goes on, perhaps to a passphrase: who has that console must not get the key. Before a
     # shell, vouchsafe-lock.sh does the same.
     vouchsafe-agent lock
