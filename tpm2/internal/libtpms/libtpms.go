@@ -120,9 +120,9 @@ func (p *Permanent) Shutdown() (su tpm2.SU, locality3, orderly bool) {
 // Orderly is ORDERLY_DATA without the state of the random generator, which
 // must not live on in two places.
 type Orderly struct {
-	Clock                   uint64 // ms
-	ClockSafe               bool
-	SelfHeal, Lockout, Time uint64 // ms
+	Clock             uint64 // ms
+	ClockSafe         bool
+	SelfHeal, Lockout uint64 // ms
 }
 
 // StateReset is STATE_RESET_DATA.
@@ -137,9 +137,6 @@ type StateReset struct {
 	AuditDigest     []byte
 	RestartCount    uint32
 	PCRCounter      uint32
-	CommitCounter   uint64
-	CommitNonce     []byte
-	CommitArray     []byte
 }
 
 // StateClear is STATE_CLEAR_DATA.
@@ -348,7 +345,8 @@ func orderly(r *reader) (o Orderly) {
 	o.Clock, o.ClockSafe = r.u64(), r.u8() != 0
 	drbg(r)
 	if b := r.block(); b != nil {
-		o.SelfHeal, o.Lockout, o.Time = b.u64(), b.u64(), b.u64()
+		o.SelfHeal, o.Lockout = b.u64(), b.u64()
+		b.u64() // Time
 		r.close(b, "timers")
 	}
 	r.rest(version >= 2)
@@ -389,10 +387,7 @@ func stateReset(r *reader) *StateReset {
 	s.ContextCounter = r.u64()
 	s.AuditDigest = r.sized(maxDigest)
 	s.RestartCount, s.PCRCounter = r.u32(), r.u32()
-	if b := r.block(); b != nil { // with elliptic curves
-		s.CommitCounter, s.CommitNonce, s.CommitArray = b.u64(), b.sized(maxDigest), b.sized(1024)
-		r.close(b, "commits")
-	}
+	r.block() // ephemeral keys that were given out
 	if version < 2 {
 		return s
 	}

@@ -15,7 +15,6 @@ type Object struct {
 	Sensitive     *tpm2.TPMTSensitive // nil when only the public area is loaded
 	QualifiedName []byte
 	Name          []byte
-	SeedLevel     uint8
 	Sequence      *Sequence
 }
 
@@ -139,15 +138,7 @@ func (o *Object) key(r *reader, what string) {
 	o.QualifiedName = r.sized(maxName)
 	r.u32() // evictHandle; the entry of a persistent object says it too
 	o.Name = r.sized(maxName)
-	if version < 2 {
-		return
-	}
-	if added := r.block(); added != nil {
-		if version >= 3 {
-			o.SeedLevel = added.u8() // the hierarchy, since version 4, is in the attributes as well
-		}
-		r.adopt(added)
-	}
+	r.rest(version >= 2) // a compatibility level, and the hierarchy, which is in the attributes as well
 }
 
 func (o *Object) sequence(r *reader) {

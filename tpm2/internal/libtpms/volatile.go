@@ -18,8 +18,7 @@ type Volatile struct {
 	PCRReconfigured  bool        // TPM2_PCR_Allocate has succeeded since the start
 	DRTM             tpm2.Handle // the sequence of a dynamic launch in progress
 	Locality3        bool        // of TPM2_Startup
-	DAUsed           bool
-	PreviousShutdown uint16 // OrderlyState at the start
+	PreviousShutdown uint16      // OrderlyState at the start
 	Orderly          Orderly
 	Clear            StateClear
 	Reset            StateReset
@@ -108,11 +107,8 @@ func ReadVolatile(state []byte) (*Volatile, error) {
 	v.PHEnable, v.PCRReconfigured, v.DRTM = r.flag(), r.flag(), tpm2.Handle(r.u32())
 	r.flag() // an H-CRTM came before TPM2_Startup; PCR 0 has it
 	v.Locality3 = r.flag()
-	if b := r.block(); b != nil {
-		v.DAUsed = b.flag()
-		r.close(b, "daUsed")
-	}
-	r.flag() // power was lost
+	r.block() // whether something under dictionary attack protection was used; the permanent state says it too
+	r.flag()  // power was lost
 	v.PreviousShutdown = r.u16()
 	r.flag() // NV is in order
 	r.sized(maxDigest)
