@@ -7,6 +7,8 @@ import (
 	"crypto/rsa"
 	"math/big"
 
+	"filippo.io/bigmod"
+
 	"github.com/vouchsafe/vouchsafe/tpm2"
 	"github.com/vouchsafe/vouchsafe/tpm2/internal/crypt"
 )
@@ -103,7 +105,7 @@ func (t *TPM) rsaDecrypt(_ *call, in *tpm2.RSADecrypt, out *tpm2.RSADecryptRespo
 		//lint:ignore SA1019 a TPM offers RSAES; who may decrypt here is authorized
 		out.Message, err = rsa.DecryptPKCS1v15(nil, k, in.CipherText)
 	default:
-		out.Message = rawDecrypt(k, c).FillBytes(make([]byte, k.Size()))
+		out.Message = rawDecrypt(k, in.CipherText)
 	}
 	if err != nil {
 		return tpm2.RCValue.Param(1)
@@ -111,24 +113,20 @@ func (t *TPM) rsaDecrypt(_ *call, in *tpm2.RSADecrypt, out *tpm2.RSADecryptRespo
 	return tpm2.RCSuccess
 }
 
-// rawDecrypt is c^d mod n. Go's constant-time RSA has no call without padding,
-// so the number is blinded with a random factor first: what time it takes says
-// nothing of c.
-func rawDecrypt(k *rsa.PrivateKey, c *big.Int) *big.Int {
-	for {
-		r, err := rand.Int(rand.Reader, k.N)
-		if err != nil {
-			panic("internal error: " + err.Error())
-		}
-		inv := new(big.Int).ModInverse(r, k.N)
-		if inv == nil {
-			continue
-		}
-		b := new(big.Int).Exp(r, big.NewInt(int64(k.E)), k.N)
-		b.Mul(b, c).Mod(b, k.N)
-		b.Exp(b, k.D, k.N)
-		return b.Mul(b, inv).Mod(b, k.N)
+// rawDecrypt is c^d mod n, c being below n. Go's RSA has no call without padding;
+// this is its arithmetic, in constant time.
+func rawDecrypt(k *rsa.PrivateKey, c []byte) []byte {
+	m, err := bigmod.NewModulus(k.N.Bytes())
+	if err != nil {
+		panic("internal error: " + err.Error())
 	}
+	x, err := bigmod.NewNat().SetBytes(c, m)
+	if err != nil {
+		panic("internal error: " + err.Error())
+	}
+	d := k.D.FillBytes(make([]byte, k.Size()))
+	defer clear(d)
+	return bigmod.NewNat().Exp(x, d, m).Bytes(m)
 }
 
 // ecdhKeyGen is TPM2_ECDH_KeyGen (Part 3, 14.4).
