@@ -37,8 +37,9 @@ const (
 	// writeTimeout is for a peer that does not read its answer.
 	writeTimeout = 10 * time.Second
 	// recvPatience is how long a dedicated server keeps a processor for the next
-	// command: a guest that is talking to its TPM sends one within it.
-	recvPatience = 2 * time.Millisecond
+	// command: a guest that is talking to its TPM sends one within it, also when
+	// the host lets it wait for its turn.
+	recvPatience = 10 * time.Millisecond
 	// mssimPause is how long a data connection that was made before a TCP
 	// control connection may take to be noticed; see meansPowerOn.
 	mssimPause = 10 * time.Millisecond
