@@ -324,6 +324,15 @@ func (e *examiner) vms(ctx context.Context, st *store.Store, ring *keyring.Ring)
 	if err != nil {
 		e.add("STORE_DAMAGED", "VMs", strings.TrimSpace(err.Error()))
 	}
+	hosts, err := st.AllHosts(ctx)
+	if err != nil {
+		e.add("STORE_DAMAGED", "hosts", err.Error())
+	}
+	for _, h := range hosts {
+		if err := enroll.CheckHost(ring, h); err != nil {
+			e.add("KEY_DAMAGED", "host "+h.Name, err.Error())
+		}
+	}
 	unfinished, err := st.UnfinishedRevocations(ctx)
 	if err != nil {
 		e.add("STORE_DAMAGED", "VMs", err.Error())

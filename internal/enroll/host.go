@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
@@ -14,6 +15,8 @@ import (
 	"github.com/vouchsafe/vouchsafe/internal/attest"
 	"github.com/vouchsafe/vouchsafe/internal/audit"
 	"github.com/vouchsafe/vouchsafe/internal/hosting"
+	"github.com/vouchsafe/vouchsafe/internal/keyring"
+	"github.com/vouchsafe/vouchsafe/internal/secret"
 )
 
 // PurposeHost is what a nonce for a host's evidence is for.
@@ -81,6 +84,9 @@ func (e *Enroller) AttestHost(ctx context.Context, ev HostEvidence) (HostStandin
 	}
 	if len(host.EK) == 0 {
 		return fail(Refusal{"HOST_TPM_UNKNOWN", "no TPM of this host is on record"})
+	}
+	if err := CheckHost(e.Ring, host); err != nil {
+		return fail(err)
 	}
 	// 2. The tree, from our own records: the host says only which it has, and how old.
 	tree, at, err := e.carriedTree(ctx, ev)
@@ -218,4 +224,45 @@ func (e *Enroller) Tier(h Host) Tier {
 		return TierTPM
 	}
 	return TierUnattested
+}
+
+// docs/formats/keyring.md lists it. Whoever can write to the store cannot put
+// another TPM into a host's record, nor give one host's TPM to another.
+func hostEKLabel(h Host) string {
+	sum := sha256.Sum256(h.EK)
+	return "endorsement key of host " + h.Name + " " + hex.EncodeToString(sum[:])
+}
+
+// bind ties the endorsement key to the record.
+func (h *Host) bind(ring *keyring.Ring) {
+	s := secret.Random(16)
+	defer s.Erase()
+	h.EKBond = ring.Wrap(h.Tenant, h.ID, hostEKLabel(*h), s)
+}
+
+// CheckHost makes sure that a host's endorsement key is the one that was enrolled.
+func CheckHost(ring *keyring.Ring, h Host) error {
+	if len(h.EK) == 0 {
+		return nil
+	}
+	s, err := ring.Unwrap(h.Tenant, h.ID, hostEKLabel(h), h.EKBond)
+	s.Erase()
+	if err != nil {
+		return Refusal{"RECORD_CHANGED", "the record of host " + h.Name + " is not as the service wrote it: its endorsement key is another one than was enrolled"}
+	}
+	return nil
+}
+
+// RewrapHost wraps what is kept of a host anew under the ring's root key, and
+// says whether it was under an older one.
+func RewrapHost(ring *keyring.Ring, h Host) (Host, bool, error) {
+	if len(h.EK) == 0 {
+		return h, false, nil
+	}
+	bond, changed, err := ring.Rewrap(h.Tenant, h.ID, hostEKLabel(h), h.EKBond)
+	if err != nil {
+		return h, false, fmt.Errorf("wrapping the bond of host %s anew: %w", h.Name, err)
+	}
+	h.EKBond = bond
+	return h, changed, nil
 }

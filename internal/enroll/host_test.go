@@ -145,6 +145,29 @@ func TestHostList(t *testing.T) {
 	h.wants("too many", h.attest("bare", make([]hosting.Carried, hosting.MaxCarried+1)...), "EVIDENCE_TOO_LARGE")
 }
 
+// TestForgedHost: another TPM in a host's record vouches for nobody.
+func TestForgedHost(t *testing.T) {
+	h, _, _ := attested(t)
+	h.wants("as it was enrolled", h.attest("bare"), "")
+	record, err := h.store.Host(t.Context(), "default", "bare")
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := record
+	forged.EK = spki(t)
+	if err := h.store.SaveHost(t.Context(), forged); err != nil {
+		t.Fatal(err)
+	}
+	h.wants("forged", h.attest("bare"), "RECORD_CHANGED")
+	// Nor the record of a host in another's place.
+	other := record
+	other.Name = "h1"
+	if err := h.store.SaveHost(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	h.wants("in another's place", h.attest("h1"), "RECORD_CHANGED")
+}
+
 // TestAcceptedAndEnrolled: that a host was accepted without proof ends when it has a TPM.
 func TestAcceptedAndEnrolled(t *testing.T) {
 	h, _, _ := attested(t)

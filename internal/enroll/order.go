@@ -104,6 +104,7 @@ func (e *Enroller) EnrollTPM(ctx context.Context, tenant, name string, ek []byte
 		return fail(err)
 	}
 	h.EK, h.AcceptedUnattested = ek, false
+	h.bind(e.Ring)
 	if err := e.Hosts.SaveHost(ctx, h); err != nil {
 		intent.Failed(ctx, err)
 		return fail(err)

@@ -71,6 +71,7 @@ type Host struct {
 	// AcceptedUnattested: an operator said that keys may go there all the same.
 	AcceptedUnattested bool
 	EK                 []byte // of the host's TPM, as a SubjectPublicKeyInfo; empty when it has none
+	EKBond             []byte // a wrapped secret that opens only beside this EK; see [CheckHost]
 	Created            time.Time
 }
 

@@ -38,6 +38,23 @@ func (s *Store) Rewrap(ctx context.Context, ring *keyring.Ring) (n int, err erro
 				}
 			}
 		}
+		hosts, err := list(t.ctx, t.conn, scanHost, `SELECT `+hostColumns+` FROM host`)
+		if err != nil {
+			return err
+		}
+		for _, h := range hosts {
+			h, changed, err := enroll.RewrapHost(ring, h)
+			if err != nil {
+				return err
+			}
+			if !changed {
+				continue
+			}
+			n++
+			if _, err := t.exec(`UPDATE host SET ek_bond = $3 WHERE tenant = $1 AND name = $2`, h.Tenant, h.Name, h.EKBond); err != nil {
+				return err
+			}
+		}
 		for tenant, name := "", ""; ; {
 			vms, err := list(t.ctx, t.conn, scanVM, `SELECT `+vmColumns+` FROM vm WHERE (tenant, name) > ($1, $2) ORDER BY tenant, name LIMIT $3`, tenant, name, rewrapPage)
 			if err != nil {

@@ -280,21 +280,21 @@ func (s *Store) DropOrder(ctx context.Context, tenant, vm string) error {
 // SaveHost writes a host, new or changed.
 func (s *Store) SaveHost(ctx context.Context, h enroll.Host) error {
 	return s.write(ctx, func(t *tx) error {
-		if _, err := t.exec(`INSERT INTO host (`+hostColumns+`) VALUES ($1, $2, $3, $4, $5, $6)
-			ON CONFLICT (tenant, name) DO UPDATE SET accepted_unattested = excluded.accepted_unattested, ek = excluded.ek`,
-			h.Tenant, h.Name, h.ID.String(), h.AcceptedUnattested, notNil(h.EK), millis(h.Created)); err != nil {
+		if _, err := t.exec(`INSERT INTO host (`+hostColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7)
+			ON CONFLICT (tenant, name) DO UPDATE SET accepted_unattested = excluded.accepted_unattested, ek = excluded.ek, ek_bond = excluded.ek_bond`,
+			h.Tenant, h.Name, h.ID.String(), h.AcceptedUnattested, notNil(h.EK), notNil(h.EKBond), millis(h.Created)); err != nil {
 			return err
 		}
 		return t.changed(h.Tenant, "host", h.Name, "saved")
 	})
 }
 
-const hostColumns = `tenant, name, id, accepted_unattested, ek, created`
+const hostColumns = `tenant, name, id, accepted_unattested, ek, ek_bond, created`
 
 func scanHost(r scanner) (h enroll.Host, err error) {
 	var id string
 	var created int64
-	if err = r.Scan(&h.Tenant, &h.Name, &id, &h.AcceptedUnattested, &h.EK, &created); err != nil {
+	if err = r.Scan(&h.Tenant, &h.Name, &id, &h.AcceptedUnattested, &h.EK, &h.EKBond, &created); err != nil {
 		return h, err
 	}
 	h.Created = fromMillis(created)
@@ -306,6 +306,11 @@ func scanHost(r scanner) (h enroll.Host, err error) {
 func (s *Store) Host(ctx context.Context, tenant, name string) (enroll.Host, error) {
 	h, err := scanHost(s.reading.QueryRowContext(ctx, `SELECT `+hostColumns+` FROM host WHERE tenant = $1 AND name = $2`, tenant, name))
 	return h, plain(err)
+}
+
+// AllHosts are the hosts of every tenant.
+func (s *Store) AllHosts(ctx context.Context) ([]enroll.Host, error) {
+	return list(ctx, s.reading, scanHost, `SELECT `+hostColumns+` FROM host ORDER BY tenant, name`)
 }
 
 // Hosts lists a tenant's hosts.
