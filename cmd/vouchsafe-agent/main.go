@@ -338,17 +338,17 @@ func (p *program) lock(context.Context) error {
 
 // unlockOffline opens the disk with what the TPM keeps for that.
 func (p *program) unlockOffline(ctx context.Context, a *agent.Agent, why error) error {
-	fmt.Fprintf(p.err, p.say("vouchsafe-agent: nobody answers (%v); opening the disk without the service\n", "vouchsafe-agent：无人应答（%v）；不经服务打开磁盘\n"), why)
+	p.tell("nobody answers (%v); opening the disk without the service", "无人应答（%v）；不经服务打开磁盘", why)
 	k, err := a.OfflineDiskKey(p.disk)
 	if err != nil {
 		return err
 	}
 	defer k.Key.Erase()
-	fmt.Fprintf(p.err, p.say("vouchsafe-agent: %d more boots and %v of running time without the service\n", "vouchsafe-agent：不经服务还可启动 %d 次、运行 %v\n"), k.Boots, k.For.Round(time.Second))
+	p.tell("%d more boots and %v of running time without the service", "不经服务还可启动 %d 次、运行 %v", k.Boots, k.For.Round(time.Second))
 	volume := agent.LUKS{Device: p.device, Scratch: p.scratch}
 	err = volume.Open(ctx, k.Key, k.VolumeKey, p.name)
 	if err == nil {
-		fmt.Fprintf(p.err, p.say("%s is open as /dev/mapper/%s\n", "%s 已打开为 /dev/mapper/%s\n"), p.device, p.name)
+		p.tell("%s is open as /dev/mapper/%s", "%s 已打开为 /dev/mapper/%s", p.device, p.name)
 	}
 	// Whatever comes of it: the key was had in this boot.
 	return errors.Join(err, a.Lock())

@@ -138,12 +138,7 @@ func (a *Agent) unsealTicket(t *ticket, u *unlocking, srk *client.Key) (secret.B
 	if err := tpm2.Unmarshal(t.Public, &blob.Public); err != nil {
 		return secret.Bytes{}, err
 	}
-	item, err := a.TPM.Load(srk.Entity, blob, nil)
-	if err != nil {
-		return secret.Bytes{}, err
-	}
-	defer a.TPM.Flush(item.Handle)
-	return a.unseal(item.Entity, srk, func(s *client.Session) error {
+	s, err := a.fulfilled(srk, func(s *client.Session) error {
 		if err := s.PolicyPCR(u.selection, nil); err != nil {
 			return err
 		}
@@ -157,6 +152,18 @@ func (a *Agent) unsealTicket(t *ticket, u *unlocking, srk *client.Key) (secret.B
 		}
 		return nil
 	})
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	defer s.Close()
+	// Loaded after the policy key, which PolicyAuthorize needs for a moment:
+	// Linux's /dev/tpmrm0 has room for three objects.
+	item, err := a.TPM.Load(srk.Entity, blob, nil)
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	defer a.TPM.Flush(item.Handle)
+	return a.unsealBy(s, item.Entity)
 }
 
 type limit struct {

@@ -306,16 +306,31 @@ func (a *Agent) sealAnew(u *admission.Unlock, now *unlocking, srk *client.Key, s
 	return nil
 }
 
-// unseal opens an item in a policy session; what it holds crosses the wire encrypted.
+// unseal opens an item in a policy session.
 func (a *Agent) unseal(item client.Entity, salt *client.Key, fulfil func(*client.Session) error) (secret.Bytes, error) {
-	s, err := a.TPM.StartSession(client.SessionConfig{Type: tpm2.SEPolicy, Salt: salt})
+	s, err := a.fulfilled(salt, fulfil)
 	if err != nil {
 		return secret.Bytes{}, err
 	}
 	defer s.Close()
-	if err := fulfil(s); err != nil {
-		return secret.Bytes{}, err
+	return a.unsealBy(s, item)
+}
+
+// fulfilled is a policy session whose policy was fulfilled.
+func (a *Agent) fulfilled(salt *client.Key, fulfil func(*client.Session) error) (*client.Session, error) {
+	s, err := a.TPM.StartSession(client.SessionConfig{Type: tpm2.SEPolicy, Salt: salt})
+	if err != nil {
+		return nil, err
 	}
+	if err := fulfil(s); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// unsealBy opens an item; what it holds crosses the wire encrypted.
+func (a *Agent) unsealBy(s *client.Session, item client.Entity) (secret.Bytes, error) {
 	b, err := a.TPM.Unseal(s.Auth(item, tpm2.SessionEncrypt))
 	if err != nil {
 		return secret.Bytes{}, err
