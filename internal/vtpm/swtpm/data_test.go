@@ -100,8 +100,12 @@ func TestCommandsObeyTheBufferSize(t *testing.T) {
 		t.Fatal(err)
 	}
 	for want, got := range map[uint32]uint32{1: minBuffer, 8192: 8192, 1 << 20: maxCommand} {
-		if size, least, most, err := c.BufferSize(want); err != nil || size != got || least != minBuffer || most != maxCommand || p.dev.buffer != got {
-			t.Errorf("SET_BUFFERSIZE %d: %d of %d to %d, the device has %d, %v", want, size, least, most, p.dev.buffer, err)
+		size, least, most, err := c.BufferSize(want)
+		p.dev.mu.Lock()
+		told := p.dev.buffer
+		p.dev.mu.Unlock()
+		if err != nil || size != got || least != minBuffer || most != maxCommand || told != got {
+			t.Errorf("SET_BUFFERSIZE %d: %d of %d to %d, the device has %d, %v", want, size, least, most, told, err)
 		}
 	}
 	c.BufferSize(maxCommand)
