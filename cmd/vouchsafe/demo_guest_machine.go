@@ -61,10 +61,10 @@ func (g *guestDemo) start(b guestBoot) (*guestMachine, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := g.take(secret.Bytes{}, l); err != nil {
+	if err := g.take(l); err != nil {
 		return nil, err
 	}
-	instance, err := g.openVTPM(secret.New(append([]byte(nil), l.SealKey...)))
+	instance, err := g.openVTPM(secret.Copy(l.SealKey))
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/vouchsafe/vouchsafe/internal/api"
 	"github.com/vouchsafe/vouchsafe/internal/attester"
 	"github.com/vouchsafe/vouchsafe/internal/ca"
+	"github.com/vouchsafe/vouchsafe/internal/host"
 	"github.com/vouchsafe/vouchsafe/internal/hosting"
 	"github.com/vouchsafe/vouchsafe/internal/secret"
 	"github.com/vouchsafe/vouchsafe/internal/vtpm"
@@ -88,26 +89,9 @@ func (d *demo) openVTPM(key secret.Bytes) (*vtpm.Instance, error) {
 	return vtpm.Open(vtpm.Config{Dir: d.stateDir(), Key: vtpm.Key{Secret: key}, Log: slog.New(slog.DiscardHandler)})
 }
 
-// manufacture makes the vTPM under a key that lives for this moment only; the
-// first lease seals it anew. It returns the endorsement key.
-func (d *demo) manufacture(key secret.Bytes) ([]byte, error) {
-	if err := os.Mkdir(d.stateDir(), 0o700); err != nil {
-		return nil, err
-	}
-	instance, err := d.openVTPM(key)
-	if err != nil {
-		return nil, err
-	}
-	eks, err := instance.Provision(vtpm.Provisioning{EKs: true, Banks: d.activate})
-	if err := errors.Join(err, instance.Close()); err != nil {
-		return nil, err
-	}
-	for _, ek := range eks {
-		if ek.Name == "secp256r1" {
-			return x509.MarshalPKIXPublicKey(ek.Public)
-		}
-	}
-	return nil, errors.New("the vTPM has no P-256 endorsement key")
+// state is what this host has of the vTPM, as it is on the disk now.
+func (d *demo) state() (*host.State, error) {
+	return host.OpenState(d.stateDir(), slog.New(slog.DiscardHandler))
 }
 
 // lend asks for a lease on the state of a generation.
@@ -116,27 +100,27 @@ func (d *demo) lend(generation int64) (hosting.Lease, error) {
 	return l, d.host.call(d.ctx, "POST", "/v1/vms/"+demoVM+"/lease", hosting.AskLease{Host: demoHost, Generation: generation}, &l)
 }
 
-// take opens the state under a lease: opened with the key of its generation,
-// sealed with the next one's, and only then confirmed.
-func (d *demo) take(open secret.Bytes, l hosting.Lease) error {
-	if open.Len() == 0 {
-		open = secret.New(l.OpenKey)
-	}
-	instance, err := d.openVTPM(open)
+// take makes the state one of the lease's generation, and confirms that.
+func (d *demo) take(l hosting.Lease) error {
+	state, err := d.state()
 	if err != nil {
 		return err
 	}
-	seal := secret.New(append([]byte(nil), l.SealKey...))
-	err = errors.Join(instance.Rekey(vtpm.Key{Secret: seal}), instance.Close())
+	instance, err := state.Take(l)
 	if err != nil {
 		return err
 	}
-	if err := d.host.call(d.ctx, "POST", "/v1/vms/"+demoVM+"/lease/"+l.ID+"/confirm", hosting.ConfirmLease{Generation: l.Generation}, nil); err != nil {
+	if err := instance.Close(); err != nil {
+		return err
+	}
+	if err := d.host.call(d.ctx, "POST", d.leasePath(l)+"/confirm", hosting.ConfirmLease{Generation: l.Generation}, nil); err != nil {
 		return err
 	}
 	d.lease, d.generation = l, l.Generation
-	return nil
+	return state.Confirmed()
 }
+
+func (d *demo) leasePath(l hosting.Lease) string { return "/v1/vms/" + demoVM + "/lease/" + l.ID }
 
 // powerOn is a host that starts a VM: a lease, the state, power, and the socket
 // that QEMU would connect to.
@@ -146,15 +130,20 @@ func (d *demo) powerOn() error {
 	if err != nil {
 		return err
 	}
-	if err := d.take(secret.Bytes{}, l); err != nil {
+	if err := d.take(l); err != nil {
 		return err
 	}
-	return d.run()
+	if err := d.run(); err != nil {
+		return err
+	}
+	// What the host counted: the guest's evidence must say the same.
+	reset, restart, ever, _ := d.vtpm.Counters()
+	return d.host.call(d.ctx, "POST", d.leasePath(l)+"/renew", hosting.RenewLease{Counters: &hosting.Counters{Reset: reset, Restart: restart, Ever: int64(ever)}}, nil)
 }
 
 // run switches the vTPM on under the lease that the host has, and serves it.
 func (d *demo) run() error {
-	instance, err := d.openVTPM(secret.New(append([]byte(nil), d.lease.SealKey...)))
+	instance, err := d.openVTPM(secret.Copy(d.lease.SealKey))
 	if err != nil {
 		return err
 	}
@@ -172,6 +161,7 @@ func (d *demo) run() error {
 		s := &swtpm.Server{Device: instance, Data: data}
 		served <- s.Serve(ctx)
 	}()
+	d.vtpm = instance
 	d.stopVTPM = func() {
 		if d.tpm != nil {
 			d.tpm.Close()

@@ -24,7 +24,7 @@ import (
 	"github.com/vouchsafe/vouchsafe/internal/enroll"
 	"github.com/vouchsafe/vouchsafe/internal/hosting"
 	"github.com/vouchsafe/vouchsafe/internal/secret"
-	"github.com/vouchsafe/vouchsafe/tpm2"
+	"github.com/vouchsafe/vouchsafe/internal/vtpm"
 	"github.com/vouchsafe/vouchsafe/tpm2/client"
 )
 
@@ -43,6 +43,7 @@ type demo struct {
 	activate    []string        // PCR banks of the vTPM; nil: all
 
 	stopVTPM   func() // ends the running vTPM
+	vtpm       *vtpm.Instance
 	tpm        *client.Client
 	lease      hosting.Lease
 	generation int64 // of the vTPM's state on the host's disk
@@ -110,9 +111,11 @@ func (d *demo) born() (string, error) {
 		return "", err
 	}
 	d.host = newClient(d.operator.url, credential, d.root)
-	temporary := secret.Random(32)
-	defer temporary.Erase()
-	ek, err := d.manufacture(temporary)
+	state, err := d.state()
+	if err != nil {
+		return "", err
+	}
+	ek, err := state.Manufacture(d.activate...)
 	if err != nil {
 		return "", err
 	}
@@ -138,18 +141,21 @@ func (d *demo) born() (string, error) {
 	case bytes.Contains(cert.Raw, []byte(demoHost)):
 		return "", errors.New("the endorsement certificate names the host")
 	}
+	if err := state.Endorse(api.PEM(cert)); err != nil {
+		return "", err
+	}
 	l, err := d.lend(0)
 	if err != nil {
 		return "", err
 	}
-	if err := d.take(temporary, l); err != nil {
+	if err := d.take(l); err != nil {
 		return "", err
 	}
 	if err := d.powerOn(); err != nil {
 		return "", err
 	}
-	if err := d.tpm.StoreCertificate(client.Hierarchy(tpm2.RHPlatform, nil), client.EKP256.CertificateIndex(), cert.Raw); err != nil {
-		return "", err
+	if inside, err := d.tpm.ReadCertificate(client.EKP256.CertificateIndex()); err != nil || !inside.Equal(cert) {
+		return "", fmt.Errorf("the endorsement certificate is not in the vTPM: %w", err)
 	}
 	if d.guest, err = d.credential(ca.KindGuest, demoVM); err != nil {
 		return "", err
@@ -484,7 +490,7 @@ func (d *demo) oldState(before, after func() error) error {
 	if err := errors.Join(os.Rename(d.stateDir(), current), os.Rename(old, d.stateDir())); err != nil {
 		return err
 	}
-	if err := refused(d.take(secret.Bytes{}, l), "STATE_WRONG_KEY"); err != nil {
+	if err := refused(d.take(l), "STATE_WRONG_KEY"); err != nil {
 		return err
 	}
 	// Both gone, all is well.

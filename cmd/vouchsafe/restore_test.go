@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/vouchsafe/vouchsafe/internal/api"
-	"github.com/vouchsafe/vouchsafe/internal/secret"
 )
 
 // TestAcceptState rehearses docs/runbooks/restore.md with a real vTPM under real
@@ -69,7 +68,7 @@ func TestAcceptState(t *testing.T) {
 	must(t, os.Rename(old, d.stateDir()))
 	l, err := d.lend(d.generation)
 	must(t, err)
-	must0("that state under the newest key", d.take(secret.Bytes{}, l), "STATE_WRONG_KEY")
+	must0("that state under the newest key", d.take(l), "STATE_WRONG_KEY")
 	must(t, os.RemoveAll(d.stateDir()))
 	must(t, os.Rename(current, d.stateDir()))
 	must(t, d.well())

@@ -80,8 +80,9 @@ func (s *State) save() error {
 }
 
 // Manufacture makes the vTPM, unless it is made already, and returns its P-256
-// endorsement key. Its state lies sealed under a key beside it until the first lease.
-func (s *State) Manufacture() (ekPublic []byte, err error) {
+// endorsement key. Its state lies sealed under a key beside it until the first
+// lease. banks are the PCR banks to activate, by name; none: all that there are.
+func (s *State) Manufacture(banks ...string) (ekPublic []byte, err error) {
 	if len(s.EKPublic) > 0 {
 		return s.EKPublic, nil
 	}
@@ -98,7 +99,7 @@ func (s *State) Manufacture() (ekPublic []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	eks, err := instance.Provision(vtpm.Provisioning{EKs: true})
+	eks, err := instance.Provision(vtpm.Provisioning{EKs: true, Banks: banks})
 	if err := errors.Join(err, instance.Close()); err != nil {
 		return nil, err
 	}
