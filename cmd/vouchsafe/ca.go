@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vouchsafe/vouchsafe/internal/agent"
 	"github.com/vouchsafe/vouchsafe/internal/api"
 )
 
@@ -185,7 +186,11 @@ func newCACredentialCommand(a *app) *cobra.Command {
 			if err := saveCredential(out, key, got.PEM, got.RootCA); err != nil {
 				return err
 			}
-			fmt.Fprintf(a.err, a.say("credential of %s %s in %s\n", "%s %s 的凭据已写入 %s\n"), kind, args[0], out)
+			root, err := parseCertificate([]byte(got.RootCA))
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(a.err, a.say("credential of %s %s in %s\nthe CA to believe is sha256:%s\n", "%s %s 的凭据已写入 %s\n应信任的 CA 为 sha256:%s\n"), kind, args[0], out, agent.Fingerprint(root))
 			return nil
 		},
 	}

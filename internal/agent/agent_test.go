@@ -2,8 +2,14 @@ package agent
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
+	"math/big"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -142,6 +148,59 @@ func TestSources(t *testing.T) {
 	}
 	if _, err := s.read("long"); err == nil {
 		t.Error("a file of any length is read")
+	}
+}
+
+// TestPins: what is pinned must be so, wherever it is said.
+func TestPins(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, err := url.Parse("spiffe://vouchsafe.test/default/guest/web1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(1), URIs: []*url.URL{name}}, &x509.Certificate{}, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	right, wrong := Fingerprint(cert), strings.Repeat("00", 32)
+	for _, tt := range []struct {
+		name, line, fingerprint, vm, says string
+	}{
+		{name: "nothing is pinned"},
+		{name: "all of it", line: "vouchsafe.ca=sha256:" + right + " vouchsafe.vm=web1", fingerprint: right + "\n", vm: "web1\n"},
+		{name: "upper case", line: "vouchsafe.ca=" + strings.ToUpper(right)},
+		{name: "another CA, by the command line", line: "vouchsafe.ca=sha256:" + wrong, fingerprint: right, says: "another CA than the kernel's command line says"},
+		{name: "another CA, by the file", line: "vouchsafe.ca=" + right, fingerprint: wrong, says: "another CA than fingerprint says"},
+		{name: "an empty file", fingerprint: "\n", says: "another CA"},
+		{name: "another VM", line: "vouchsafe.vm=web2", says: "the credential of web1; this is web2"},
+		{name: "another VM, by the file", vm: "web2", says: "this is web2, as vm says"},
+	} {
+		dir := t.TempDir()
+		for file, data := range map[string]string{FileURL: "https://service", FileCA: string(text), FileCert: string(text),
+			FileKey: string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})), "line": tt.line, FileFingerprint: tt.fingerprint, FileVM: tt.vm} {
+			if data == "" {
+				continue
+			}
+			if err := os.WriteFile(filepath.Join(dir, file), []byte(data), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, err := Sources{Dir: dir, CommandLine: filepath.Join(dir, "line")}.Load("")
+		if (err == nil) != (tt.says == "") || err != nil && !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s: %v, want %q", tt.name, err, tt.says)
+		}
 	}
 }
 

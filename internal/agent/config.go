@@ -3,8 +3,10 @@ package agent
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -27,6 +29,10 @@ const (
 	FileCert     = "cert.pem"
 	FileKey      = "key.pem"
 	FileIdentity = "identity.pem" // the agent writes it: the VM's certificate and chain
+	// Of what follows none is needed: each pins what the files before it bring. On
+	// the kernel's command line, which is measured, a pin is part of the approved boot.
+	FileFingerprint = "fingerprint" // SHA-256 of the CA certificate in hex; vouchsafe.ca=
+	FileVM          = "vm"          // name of the VM; vouchsafe.vm=
 )
 
 // Sources are where an agent looks for what it is given. The first that has a
@@ -70,6 +76,11 @@ func (s Sources) Load(url string) (Given, error) {
 		return g, fmt.Errorf("reading %s: want exactly one certificate: it is the one that is believed", FileCA)
 	}
 	g.Root = roots[0]
+	for where, pin := range s.pins("vouchsafe.ca=", FileFingerprint) {
+		if got := Fingerprint(g.Root); !strings.EqualFold(strings.TrimPrefix(pin, "sha256:"), got) {
+			return g, fmt.Errorf("%s is another CA than %s says: its SHA-256 is %s", FileCA, where, got)
+		}
+	}
 	cert, err := s.read(FileCert)
 	if err != nil {
 		return g, fmt.Errorf("finding the agent's credential: %w", err)
@@ -81,6 +92,15 @@ func (s Sources) Load(url string) (Given, error) {
 	defer clear(key)
 	if g.Client, err = tls.X509KeyPair(cert, key); err != nil {
 		return g, fmt.Errorf("reading the agent's credential: %w", err)
+	}
+	for where, pin := range s.pins("vouchsafe.vm=", FileVM) {
+		self, err := attester.Service{Client: g.Client}.Self()
+		if err != nil {
+			return g, fmt.Errorf("reading the agent's credential: %w", err)
+		}
+		if self.Name != pin {
+			return g, fmt.Errorf("%s is the credential of %s; this is %s, as %s says", FileCert, self.Name, pin, where)
+		}
 	}
 	if text, err := os.ReadFile(filepath.Join(s.Dir, FileIdentity)); err == nil {
 		if g.Identity, err = certificates(string(text)); err != nil {
@@ -103,6 +123,25 @@ func (s Sources) read(name string) ([]byte, error) {
 		tried = append(tried, path)
 	}
 	return nil, fmt.Errorf("there is neither %s", strings.Join(tried, " nor "))
+}
+
+// pins are what the command line and a file say about one thing, by where they
+// say it. All of them must hold.
+func (s Sources) pins(word, file string) map[string]string {
+	out := map[string]string{}
+	if v := s.fromCommandLine(word); v != "" {
+		out["the kernel's command line"] = v
+	}
+	if b, err := s.read(file); err == nil {
+		out[file] = strings.TrimSpace(string(b))
+	}
+	return out
+}
+
+// Fingerprint is the SHA-256 of a certificate, in hex.
+func Fingerprint(c *x509.Certificate) string {
+	sum := sha256.Sum256(c.Raw)
+	return hex.EncodeToString(sum[:])
 }
 
 func (s Sources) fromCommandLine(prefix string) string {
