@@ -132,7 +132,7 @@ func serve(ctx context.Context, a *app, dir string, o serverOptions) (err error)
 	logger := slog.New(slog.NewTextHandler(a.err, nil))
 	srv := &http.Server{
 		Handler:           api.Handler(s.handler()),
-		TLSConfig:         api.TLSConfig(s.root, func() (*tls.Certificate, error) { return cert.get(ctx) }),
+		TLSConfig:         api.TLSConfig(s.office, func() (*tls.Certificate, error) { return cert.get(ctx) }),
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      60 * time.Second,

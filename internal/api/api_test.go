@@ -92,7 +92,7 @@ func newService(t *testing.T) *service {
 	s.backend = Backend{ServiceID: "s1", TrustDomain: "vouchsafe.test", Version: "test", Enroll: e, Store: st, Office: office, Audit: auditLog, AuditKey: signer.VerifierKey(), Now: time.Now}
 	srv := httptest.NewUnstartedServer(Handler(s.backend))
 	own := s.issue(office, ca.ServiceProfile, ca.KindService, "api")
-	srv.TLS = TLSConfig(root, func() (*tls.Certificate, error) { return own, nil })
+	srv.TLS = TLSConfig(office, func() (*tls.Certificate, error) { return own, nil })
 	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
 	srv.StartTLS()
 	t.Cleanup(srv.Close)

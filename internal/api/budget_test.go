@@ -70,7 +70,7 @@ func TestClockSetBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	good := cert.NotBefore.Add(cert.NotAfter.Sub(cert.NotBefore) / 2)
-	state := &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{cert, chain[0], s.root}}}
+	state := &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{cert, chain[0]}}}
 	before := s.backend
 	before.Now = func() time.Time { return good }
 	if _, err := (&server{Backend: before}).identify(t.Context(), state); err != nil {

@@ -2,7 +2,6 @@ package verifier
 
 import (
 	"context"
-	"crypto/ecdsa"
 	"crypto/sha256"
 	"fmt"
 	"sync"
@@ -207,7 +206,7 @@ func (v *Verifier) stored(ctx context.Context, tenant, vm string) (*policyKey, [
 	}
 	var refs []*attest.ReferenceValues
 	for i := range stored {
-		r, err := attest.Verify(&stored[i].Signed, key.primary().Public().(*ecdsa.PublicKey))
+		r, err := key.verify(&stored[i].Signed)
 		if err != nil {
 			return fail(fmt.Errorf("version %d of the reference values of %s: %w", stored[i].Version, vm, err))
 		}

@@ -5,7 +5,9 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -51,6 +53,40 @@ const PolicyKeyName = "policy"
 type policyKey struct {
 	key     keyring.Key
 	signers map[uint32]crypto.Signer
+
+	mu sync.Mutex
+	// verified has the hashes of statements and signatures that the primary version
+	// was found to have made: every boot of every VM asks for the same ones.
+	verified map[[sha256.Size]byte]struct{}
+}
+
+// maxVerified: 32 bytes each. Beyond that, remembering begins anew.
+const maxVerified = 1 << 16
+
+// verify is attest.Verify under the primary version.
+func (k *policyKey) verify(signed *attest.SignedStatement) (*attest.ReferenceValues, error) {
+	h := sha256.New()
+	h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(signed.Statement)))) // so that no two pairs read the same
+	h.Write(signed.Statement)
+	h.Write(signed.Signature)
+	id := [sha256.Size]byte(h.Sum(nil))
+	k.mu.Lock()
+	_, known := k.verified[id]
+	k.mu.Unlock()
+	if known {
+		return attest.ReadVerified(signed)
+	}
+	r, err := attest.Verify(signed, k.primary().Public().(*ecdsa.PublicKey))
+	if err != nil {
+		return nil, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.verified == nil || len(k.verified) >= maxVerified {
+		k.verified = map[[sha256.Size]byte]struct{}{}
+	}
+	k.verified[id] = struct{}{}
+	return r, nil
 }
 
 func (k *policyKey) primary() crypto.Signer { return k.signers[k.key.Primary] }
@@ -91,7 +127,7 @@ func (p *PolicyKeys) openKey(k keyring.Key) (*policyKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &policyKey{k, map[uint32]crypto.Signer{}}
+	out := &policyKey{key: k, signers: map[uint32]crypto.Signer{}}
 	for _, v := range k.Versions {
 		if out.signers[v.N], err = opened.Signer(v.N); err != nil {
 			return nil, err

@@ -2,6 +2,7 @@ package verifier
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -16,6 +17,7 @@ import (
 	"github.com/vouchsafe/vouchsafe/internal/admission"
 	"github.com/vouchsafe/vouchsafe/internal/attest"
 	"github.com/vouchsafe/vouchsafe/internal/enroll"
+	"github.com/vouchsafe/vouchsafe/internal/keyring"
 	"github.com/vouchsafe/vouchsafe/tpm2"
 	"github.com/vouchsafe/vouchsafe/tpm2/client"
 )
@@ -146,4 +148,39 @@ func FuzzCertifiedNames(f *testing.F) {
 			t.Errorf("%d names", len(names))
 		}
 	})
+}
+
+// TestVerifiedOnce: what was found good is remembered with its signature; nothing
+// else passes for it, and what was found bad is not remembered.
+func TestVerifiedOnce(t *testing.T) {
+	signer, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &policyKey{key: keyring.Key{Primary: 1}, signers: map[uint32]crypto.Signer{1: signer}}
+	s := attest.Statement{Format: attest.StatementFormat, Tenant: "default", Policy: "web1", Version: 1, NotBefore: time.Now().UTC().Truncate(time.Second),
+		Bank: "sha256", PCRs: []attest.PCRValue{{PCR: 0, Value: make([]byte, 32)}}}
+	signed, err := s.Sign(signer, policyRef("default", "web1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if r, err := k.verify(signed); err != nil || r.Statement().Policy != "web1" {
+			t.Fatal(err)
+		}
+	}
+	for name, bad := range map[string]attest.SignedStatement{
+		"another statement":  {Statement: append([]byte(" "), signed.Statement...), Signature: signed.Signature},
+		"another signature":  {Statement: signed.Statement, Signature: append([]byte{0}, signed.Signature...)},
+		"the border shifted": {Statement: append(signed.Statement[:len(signed.Statement):len(signed.Statement)], signed.Signature[0]), Signature: signed.Signature[1:]},
+	} {
+		for range 2 {
+			if _, err := k.verify(&bad); err == nil {
+				t.Errorf("%s passes", name)
+			}
+		}
+	}
+	if len(k.verified) != 1 {
+		t.Errorf("%d are remembered, want 1", len(k.verified))
+	}
 }
