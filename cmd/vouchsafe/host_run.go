@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -91,10 +92,18 @@ all its vTPMs at once.`,
 	return cmd
 }
 
+// idleMemory is the share of garbage that is let stand, in percent of what is in
+// use. A host's TPMs wait nearly all the time, so memory is dearer than the
+// collector's work. GOGC overrides it.
+const idleMemory = 50
+
 // runHost carries vTPMs until ctx ends.
 func runHost(ctx context.Context, a *app, dir string, o hostOptions, service func(context.Context) (attester.Service, error)) error {
 	c := host.Config{Service: service, Dir: filepath.Join(dir, dirVTPMs), Sockets: o.sockets, SocketGroup: -1,
 		EventLog: func() ([]byte, error) { return os.ReadFile(o.eventLog) }, Log: slog.New(slog.NewTextHandler(a.err, nil))}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(idleMemory)
+	}
 	if c.Sockets == "" {
 		c.Sockets = filepath.Join(dir, dirSockets)
 	}

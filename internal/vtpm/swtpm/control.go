@@ -56,7 +56,7 @@ type control struct {
 // SHUTDOWN. A request that does not arrive whole within its deadline is
 // answered with BadParameter and forgotten; the connection goes on.
 func (s *Server) serveControl(conn net.Conn) {
-	c := &control{Server: s, in: &stream{conn: conn}, by: peerOf(conn)}
+	c := &control{Server: s, in: &stream{conn: conn, size: controlBuffer}, by: peerOf(conn)}
 	defer c.in.drop()
 	for {
 		c.in.drop()

@@ -61,7 +61,7 @@ type handed struct{ net.Conn }
 // thread: after a size that cannot be true nothing that follows can be trusted.
 // It calls spoke when the first byte is there.
 func (s *Server) serveData(conn net.Conn, spoke func()) {
-	in := &stream{conn: conn}
+	in := &stream{conn: conn, size: dataBuffer}
 	defer in.drop()
 	var response []byte
 	for {

@@ -11,6 +11,11 @@ const (
 	// maxCommand is the most that SET_BUFFERSIZE can ask for: what the signatures
 	// and keys of version 185 take. Who does not ask cannot be expected to read so much.
 	maxCommand = 8192
+	// dataBuffer holds a hash block of 1 KiB with what is around it: all but the
+	// largest commands arrive in one read.
+	dataBuffer = 2048
+	// controlBuffer holds everything but state blobs.
+	controlBuffer = 128
 	// minBuffer is the least that SET_BUFFERSIZE can ask for. swtpm answers
 	// 2808; QEMU asks for 3968 (CRB), so nobody is near it.
 	minBuffer = 2808

@@ -13,6 +13,7 @@ import (
 // deadlines, and keeps the descriptors that came along (SCM_RIGHTS).
 type stream struct {
 	conn net.Conn
+	size int    // of base
 	buf  []byte // read and not yet taken; no longer than twice what was needed
 	base []byte // where buf starts again when it is empty
 	fds  []int  // received and not yet taken
@@ -33,12 +34,12 @@ func (s *stream) fill(deadline time.Time) error {
 	}
 	if len(s.buf) == 0 {
 		if s.base == nil {
-			s.base = make([]byte, maxCommand)
+			s.base = make([]byte, s.size)
 		}
 		s.buf = s.base[:0]
 	}
 	if len(s.buf) == cap(s.buf) {
-		s.buf = append(make([]byte, 0, 2*len(s.buf)+maxCommand), s.buf...)
+		s.reserve(2*len(s.buf) + s.size)
 	}
 	n, err := s.read(s.buf[len(s.buf):cap(s.buf)])
 	s.buf = s.buf[:len(s.buf)+n]
@@ -79,8 +80,18 @@ func (s *stream) keep(oob []byte) {
 	}
 }
 
+// reserve makes room for n bytes. What is larger than base is given up again
+// when it has been taken: a thousand TPMs that wait must not each keep the room
+// for the longest command.
+func (s *stream) reserve(n int) {
+	if cap(s.buf) < n {
+		s.buf = append(make([]byte, 0, n), s.buf...)
+	}
+}
+
 // need gathers until n bytes are there.
 func (s *stream) need(n int, deadline time.Time) error {
+	s.reserve(min(n, len(s.buf)+maxCommand)) // what is only announced takes no room yet
 	for len(s.buf) < n {
 		s.quickAck()
 		if err := s.fill(deadline); err != nil {
