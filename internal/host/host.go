@@ -68,6 +68,8 @@ type Host struct {
 	line line
 	kick chan struct{} // asks for a round before its time
 
+	tries tries // by VM: making and carrying it
+
 	proving sync.Mutex // one quote at a time; guards proved
 	proved  proved
 
@@ -156,30 +158,38 @@ func (h *Host) once(ctx context.Context, wg *sync.WaitGroup) error {
 	var several sync.WaitGroup
 	slots := make(chan struct{}, makers)
 	for i, vm := range todo {
+		if !h.tries.due(vm, elapsed()) {
+			continue
+		}
 		slots <- struct{}{}
 		several.Go(func() {
 			defer func() { <-slots }()
-			h.begin(ctx, wg, vm, i < ordered)
+			if h.begin(ctx, wg, vm, i < ordered) {
+				h.tries.worked(vm)
+			} else {
+				h.tries.failed(vm, elapsed())
+			}
 		})
 	}
 	several.Wait()
 	return nil
 }
 
-// begin makes a vTPM, if it is ordered, and carries it.
-func (h *Host) begin(ctx context.Context, wg *sync.WaitGroup, vm string, make bool) {
+// begin makes a vTPM, if it is ordered, and carries it. It says whether it is carried.
+func (h *Host) begin(ctx context.Context, wg *sync.WaitGroup, vm string, make bool) bool {
 	if make {
 		if err := h.manufacture(vm); err != nil {
 			h.complain("make "+vm, "making the vTPM of "+vm, err)
-			return
+			return false
 		}
 		h.fine("make " + vm)
 	}
 	if err := h.carry(ctx, wg, vm); err != nil {
 		h.complain("carry "+vm, "carrying "+vm, err)
-		return
+		return false
 	}
 	h.fine("carry " + vm)
+	return true
 }
 
 // rounds proves this machine and renews all leases, again and again.
