@@ -104,13 +104,38 @@ func (h *Host) Run(ctx context.Context) error {
 	if err := errors.Join(os.MkdirAll(h.Dir, 0o700), os.MkdirAll(h.Sockets, sockets)); err != nil {
 		return err
 	}
+	unlock, err := lock(h.Dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	var wg sync.WaitGroup
 	wg.Go(func() { h.rounds(ctx) })
 	wg.Go(func() { h.watch(ctx) })
-	err := h.work(ctx, &wg)
+	err = h.work(ctx, &wg)
 	wg.Wait()
 	h.line.close()
 	return err
+}
+
+// FileLock is held in Dir while a host runs. No VM has such a name.
+const FileLock = ".lock"
+
+// ErrHeld means that another process carries the vTPMs in this directory.
+var ErrHeld = errors.New("another process carries the vTPMs in it")
+
+// lock keeps a second host away: it would take the sockets from the first, which
+// would not notice, and no VM could start any more when the second ends.
+func lock(dir string) (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(dir, FileLock), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("using %s: %w", dir, ErrHeld)
+	}
+	return func() { f.Close() }, nil
 }
 
 // work asks for work and does it.
