@@ -159,6 +159,9 @@ func (p *program) fail(err error) int {
 	case errors.As(err, &network):
 		hint = p.say("does the service run, and has this machine an address and a route to it? ip address; ip route; --wait DURATION waits longer",
 			"服务是否在运行？本机是否有地址与路由？ip address；ip route；--wait DURATION 可延长等待")
+	case errors.Is(err, agent.ErrNotGiven):
+		hint = p.say("an operator makes ca.pem, cert.pem and key.pem: vouchsafe ca credential VM --kind guest -o DIR; url has the service's https://HOST:PORT (or --url); --credential DIR",
+			"ca.pem、cert.pem 与 key.pem 由运维人员制作：vouchsafe ca credential VM --kind guest -o DIR；url 内为服务的 https://HOST:PORT（或用 --url）；--credential DIR")
 	case errors.Is(err, agent.ErrLocked):
 		hint = p.say("reboot", "请重启")
 	case errors.As(err, &h):
