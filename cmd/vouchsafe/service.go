@@ -82,7 +82,7 @@ func (s *service) open(ctx context.Context, o serviceOptions) error {
 		return fmt.Errorf("reading the root certificate: %w", err)
 	}
 	if s.store, err = store.Open(ctx, filepath.Join(s.dir, fileStore), s.now); err != nil {
-		return err
+		return withHint(err, "vouchsafe check --state %s", s.dir)
 	}
 	signer, err := openAuditSigner(s.dir, s.file, roots)
 	if err != nil {
