@@ -142,6 +142,7 @@ func (p *program) fail(err error) int {
 	}
 	p.tell("%v%s", "%v%s", err, code)
 	var h interface{ Hint() string }
+	var tpm noTPM
 	var dns *net.DNSError
 	var network *net.OpError
 	hint := ""
@@ -151,11 +152,16 @@ func (p *program) fail(err error) int {
 		if hint == "" && r.Code != "" {
 			hint = p.say("an operator can ask why: vouchsafe attest show VM", "运维人员可查看原因：vouchsafe attest show VM")
 		}
+	case errors.As(err, &tpm):
+		hint = p.say("--tpm /dev/tpmrm0, tcp:HOST:PORT or unix:PATH; dmesg | grep -i tpm", "--tpm /dev/tpmrm0、tcp:HOST:PORT 或 unix:PATH；dmesg | grep -i tpm")
 	case errors.As(err, &dns):
 		hint = p.say("is there a name server in /etc/resolv.conf? An address of numbers needs none", "/etc/resolv.conf 中是否有域名服务器？数字地址则不需要")
 	case errors.As(err, &network):
 		hint = p.say("does the service run, and has this machine an address and a route to it? ip address; ip route; --wait DURATION waits longer",
 			"服务是否在运行？本机是否有地址与路由？ip address；ip route；--wait DURATION 可延长等待")
+	case errors.Is(err, agent.ErrNotGiven):
+		hint = p.say("an operator makes ca.pem, cert.pem and key.pem: vouchsafe ca credential VM --kind guest -o DIR; url has the service's https://HOST:PORT (or --url); --credential DIR",
+			"ca.pem、cert.pem 与 key.pem 由运维人员制作：vouchsafe ca credential VM --kind guest -o DIR；url 内为服务的 https://HOST:PORT（或用 --url）；--credential DIR")
 	case errors.Is(err, agent.ErrLocked):
 		hint = p.say("reboot", "请重启")
 	case errors.As(err, &h):
@@ -174,10 +180,16 @@ func (p *program) prepare(command string) (err error) {
 		}
 	}
 	if p.tpm, err = client.Open(p.tpmPath); err != nil && command != "status" {
-		return err
+		return noTPM{err}
 	}
 	return nil
 }
+
+// noTPM is a TPM that does not open. It may be one behind a socket: its network
+// is not the service's.
+type noTPM struct{ error }
+
+func (e noTPM) Unwrap() error { return e.error }
 
 func (p *program) agent() (*agent.Agent, error) {
 	c := agent.Config{Service: attester.Service{URL: p.given.URL, Root: p.given.Root, Client: p.given.Client}, TPM: p.tpm,

@@ -47,6 +47,9 @@ func (f *clientFlags) open() (*apiClient, error) {
 		dir = filepath.Join(state, dirOperator)
 	}
 	cert, err := tls.LoadX509KeyPair(filepath.Join(dir, credentialCert), filepath.Join(dir, credentialKey))
+	if errors.Is(err, os.ErrPermission) {
+		return nil, withHint(fmt.Errorf("reading the credential in %s: %w", dir, err), "run it as the user whose it is (ls -ld %s), or with a credential of your own: --credential DIR", dir)
+	}
 	if err != nil {
 		return nil, withHint(fmt.Errorf("reading the credential in %s: %w", dir, err), "vouchsafe init, or --credential DIR")
 	}
@@ -62,7 +65,7 @@ func (f *clientFlags) open() (*apiClient, error) {
 	if url == "" {
 		b, err := os.ReadFile(filepath.Join(dir, filepath.Base(fileURL)))
 		if err != nil {
-			return nil, withHint(errors.New("no server runs on this state directory"), "vouchsafe server, or --server https://HOST:PORT")
+			return nil, withHint(errors.New("no server runs on this state directory"), "vouchsafe server (or up), or --server https://HOST:PORT")
 		}
 		url = strings.TrimSpace(string(b))
 	}
@@ -115,7 +118,7 @@ func (c *apiClient) callOnce(ctx context.Context, method, path, key string, in, 
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return withHint(fmt.Errorf("calling the service: %w", err), "is it running? vouchsafe server")
+		return withHint(fmt.Errorf("calling the service: %w", err), "is it running? vouchsafe server (or up)")
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))

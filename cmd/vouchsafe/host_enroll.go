@@ -133,8 +133,11 @@ func (e *enrolling) run(ctx context.Context, a *app, name string) error {
 	}
 	if errors.As(err, &r) {
 		hint := r.Hint
-		if r.Code == "REFERENCE_MISSING" {
+		switch {
+		case r.Code == "REFERENCE_MISSING":
 			hint = "vouchsafe policy enroll --host " + name
+		case hint == "": // the appraisal has a remedy for each of its findings
+			hint = "vouchsafe attest show --host " + name
 		}
 		return withHint(fmt.Errorf("%s is known, and did not prove itself: %w", name, err), "%s", hint)
 	}

@@ -128,7 +128,11 @@ func runHost(ctx context.Context, a *app, dir string, o hostOptions, service fun
 	if err != nil {
 		return err
 	}
-	return h.Run(ctx)
+	err = h.Run(ctx)
+	if errors.Is(err, host.ErrHeld) {
+		return withHint(err, "use or stop that one (fuser -v %s), or give another directory: --state DIR", filepath.Join(c.Dir, host.FileLock))
+	}
+	return err
 }
 
 // openTPM opens the host's TPM. When none is named, it is the machine's own if

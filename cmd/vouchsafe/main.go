@@ -61,5 +61,21 @@ func newRoot(a *app) *cobra.Command {
 		newManCommand(a),
 		newChainCommand(a),
 	)
+	for _, cmd := range root.Commands() {
+		refuseUnknown(cmd)
+	}
 	return root
+}
+
+// refuseUnknown has a group of commands call a word that it does not know bad
+// usage. Cobra shows the help and ends with 0, and a script that mistyped
+// "vm revoke" goes on as if it had revoked something.
+func refuseUnknown(cmd *cobra.Command) {
+	for _, sub := range cmd.Commands() {
+		refuseUnknown(sub)
+	}
+	if cmd.HasSubCommands() && !cmd.Runnable() {
+		cmd.Args = usageArgs(cobra.NoArgs)
+		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
 }

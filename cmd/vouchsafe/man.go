@@ -20,6 +20,9 @@ func newManCommand(a *app) *cobra.Command {
 		Hidden: true,
 		Args:   exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := os.MkdirAll(args[0], 0o755); err != nil {
+				return err
+			}
 			return writeMan(cmd.Root(), args[0])
 		},
 	}

@@ -256,7 +256,10 @@ affirming, 3 when there were warnings or it was refused.`,
 			}
 			var at api.Attestation
 			if err := c.call(cmd.Context(), "GET", f.path(args[0])+"/attestation", nil, &at); err != nil {
-				return withHint(err, "%s", a.say("in the guest: vouchsafe-agent attest", "在虚拟机内：vouchsafe-agent attest"))
+				if strings.HasPrefix(err.Error(), "the last appraisal") { // the name is known; nothing was appraised
+					return withHint(err, "%s", a.say("in the guest: vouchsafe-agent attest", "在虚拟机内：vouchsafe-agent attest"))
+				}
+				return err
 			}
 			switch {
 			case jwt && at.Token == "":

@@ -61,7 +61,7 @@ func rotateRoot(ctx context.Context, dir string) (n int, err error) {
 	}
 	log, err := audit.Open(filepath.Join(dir, dirAudit), signer, audit.Options{})
 	if err != nil {
-		return 0, withHint(err, "vouchsafe audit verify --state %s", dir)
+		return 0, auditHint(err, dir)
 	}
 	defer log.Close()
 	intent, err := log.Begin(ctx, audit.Event{Actor: "service", Action: "key.rotated", Object: "root"})

@@ -82,14 +82,14 @@ func (s *service) open(ctx context.Context, o serviceOptions) error {
 		return fmt.Errorf("reading the root certificate: %w", err)
 	}
 	if s.store, err = store.Open(ctx, filepath.Join(s.dir, fileStore), s.now); err != nil {
-		return err
+		return withHint(err, "vouchsafe check --state %s", s.dir)
 	}
 	signer, err := openAuditSigner(s.dir, s.file, roots)
 	if err != nil {
 		return err
 	}
 	if s.audit, err = audit.Open(filepath.Join(s.dir, dirAudit), signer, audit.Options{Now: s.now, OnCheckpoint: pusher(o.pushCheckpoint)}); err != nil {
-		return withHint(err, "vouchsafe audit verify --state %s", s.dir)
+		return auditHint(err, s.dir)
 	}
 	if s.office, err = openOffice(ctx, s.root, s.store, s.ring, s.now); err != nil {
 		return err
@@ -118,6 +118,14 @@ func (s *service) open(ctx context.Context, o serviceOptions) error {
 		Residence: s.residence.signer, Endorser: endorser{s.office}, Appraiser: s.verifier, HostAppraiser: s.verifier,
 	})
 	return nil
+}
+
+// auditHint says what to do about an audit log that does not open.
+func auditHint(err error, dir string) error {
+	if errors.Is(err, audit.ErrHeld) {
+		return withHint(err, "a service runs on this state directory: use or stop that one (fuser -v %s), or give another: --state DIR", filepath.Join(dir, dirAudit, "lock"))
+	}
+	return withHint(err, "vouchsafe audit verify --state %s", dir)
 }
 
 // openRoot finishes a rotation of the root key that was cut off, and keeps the

@@ -96,6 +96,11 @@ func (a *app) awaitBirth(ctx context.Context, c *apiClient, vm api.VM, most time
 		if vm.State != string(enroll.StateOrdered) {
 			fmt.Fprintf(a.err, a.say("on %s, give QEMU: -chardev socket,id=tpm,path=SOCKETS/%s.sock -tpmdev emulator,id=tpm0,chardev=tpm -device tpm-crb,tpmdev=tpm0\n",
 				"在 %s 上为 QEMU 加参数：-chardev socket,id=tpm,path=SOCKETS/%s.sock -tpmdev emulator,id=tpm0,chardev=tpm -device tpm-crb,tpmdev=tpm0\n"), vm.Host, vm.Name)
+			var h api.Host
+			if err := c.call(ctx, "GET", "/v1/hosts/"+url.PathEscape(vm.Host), nil, &h); err == nil && !h.HasTPM && !h.AcceptUnattested {
+				fmt.Fprintf(a.err, a.say("note: there is no socket before host %s is attested (vouchsafe host enroll), or accepted: vouchsafe host add %[1]s --accept-unattested-host\n",
+					"注意：在宿主机 %s 通过证明（vouchsafe host enroll）或被接受（vouchsafe host add %[1]s --accept-unattested-host）之前，没有套接字\n"), vm.Host)
+			}
 			return vm, nil
 		}
 	}

@@ -110,6 +110,9 @@ func (s Sources) Load(url string) (Given, error) {
 	return g, nil
 }
 
+// ErrNotGiven means that a file which the agent has to be given is nowhere.
+var ErrNotGiven = errors.New("there is neither")
+
 func (s Sources) read(name string) ([]byte, error) {
 	var tried []string
 	for _, path := range []string{filepath.Join(s.Dir, name), filepath.Join(s.FwCfg, name, "raw")} {
@@ -122,7 +125,7 @@ func (s Sources) read(name string) ([]byte, error) {
 		}
 		tried = append(tried, path)
 	}
-	return nil, fmt.Errorf("there is neither %s", strings.Join(tried, " nor "))
+	return nil, fmt.Errorf("%w %s", ErrNotGiven, strings.Join(tried, " nor "))
 }
 
 // pins are what the command line and a file say about one thing, by where they

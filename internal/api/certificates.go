@@ -162,6 +162,11 @@ func (s *server) credential(ctx context.Context, in NewCredential) (*body[Creden
 		return nil, fmt.Errorf("reading csr: %w", err)
 	}
 	who := caller(ctx)
+	if in.Kind == ca.KindGuest { // the VM may come later; one that was revoked never comes back
+		if vm, err := s.Store.VM(ctx, who.Tenant, in.Name); err == nil && vm.State == enroll.StateRevoked {
+			return nil, enroll.Refusal{Code: "VM_REVOKED", Why: in.Name + " was revoked"}
+		}
+	}
 	if err := s.Enroll.Spend(enroll.Keys, who.Tenant, who.String()); err != nil {
 		return nil, err
 	}

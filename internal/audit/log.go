@@ -86,6 +86,9 @@ func Open(dir string, s *Signer, opts Options) (*Log, error) {
 	return l, nil
 }
 
+// ErrHeld means that the log is open elsewhere: a service runs on it.
+var ErrHeld = errors.New("another process holds it")
+
 func (l *Log) open() error {
 	if err := os.MkdirAll(l.dir, 0o700); err != nil {
 		return err
@@ -95,7 +98,7 @@ func (l *Log) open() error {
 		return err
 	}
 	if err := syscall.Flock(int(l.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return errors.New("another process holds it")
+		return ErrHeld
 	}
 	if l.tree.file, err = os.OpenFile(filepath.Join(l.dir, "hashes"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return err

@@ -88,6 +88,11 @@ func Verify(dir, verifierKey string, outside []Outside, see func(Record)) (Repor
 			return v.r, fmt.Errorf("verifying the audit log: %w", err)
 		}
 	}
+	if !v.torn {
+		for _, f := range v.forks {
+			v.report("AUDIT_FORKED", f.subject, f.evidence)
+		}
+	}
 	for _, w := range v.wanted { // those that no size matched
 		v.report("AUDIT_CUT", w.name, fmt.Sprintf("it covers %d records, the log has %d", w.c.Size, v.tree.size))
 	}
@@ -112,12 +117,23 @@ type verifier struct {
 	back   bool
 	// differs: a root was wrong already, and that was reported.
 	differs bool
+	// forks are checkpoints that say something else than the log. That takes the
+	// signing key only where the log holds by itself; in one that was torn, as by
+	// one flipped bit, it says nothing more.
+	forks []fork
+	torn  bool
 }
+
+type fork struct{ subject, evidence string }
 
 // maxFindings: a log that was torn apart needs no longer list.
 const maxFindings = 50
 
 func (v *verifier) report(code, subject, evidence string) {
+	switch code {
+	case "AUDIT_CHANGED", "AUDIT_ORDER", "AUDIT_UNREADABLE":
+		v.torn = true
+	}
 	if len(v.r.Findings) >= maxFindings {
 		return
 	}
@@ -131,7 +147,7 @@ func (v *verifier) compare() {
 		v.wanted = v.wanted[1:]
 		switch {
 		case w.c.Root != v.tree.root():
-			v.report("AUDIT_FORKED", w.name, fmt.Sprintf("at %d records it says root %v, the log has %v", w.c.Size, w.c.Root, v.tree.root()))
+			v.forks = append(v.forks, fork{w.name, fmt.Sprintf("at %d records it says root %v, the log has %v", w.c.Size, w.c.Root, v.tree.root())})
 		case v.inside == nil || w.name != v.inside.name:
 			v.r.Outside++
 		}

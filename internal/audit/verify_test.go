@@ -45,6 +45,10 @@ func TestTampering(t *testing.T) {
 			f[4] = bytes.Replace(f[4], []byte("vm2"), []byte("vm3"), 1)
 			return f
 		}, false, false, "AUDIT_CHANGED records 2 to 2", false},
+		{"one letter of a record, checkpoints beside it and elsewhere", func(f [][]byte) [][]byte {
+			f[4] = bytes.Replace(f[4], []byte("vm2"), []byte("vm3"), 1)
+			return f
+		}, true, true, "AUDIT_CHANGED records 2 to 2", false},
 		{"one letter of the last record", func(f [][]byte) [][]byte {
 			f[18] = bytes.Replace(f[18], []byte("vm9"), []byte("vm8"), 1)
 			return f
@@ -98,6 +102,8 @@ func TestTampering(t *testing.T) {
 			}
 			if all := strings.Join(got, "\n"); tt.want == "" && all != "" || !strings.Contains(all, tt.want) {
 				t.Errorf("found:\n%s\nwant %q", all, tt.want)
+			} else if strings.Contains(all, "AUDIT_FORKED") {
+				t.Errorf("nobody had the signing key, and yet:\n%s", all)
 			}
 			l, err = Open(dir, signer(t), Options{})
 			if (err == nil) != tt.opens {

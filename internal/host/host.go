@@ -68,6 +68,8 @@ type Host struct {
 	line line
 	kick chan struct{} // asks for a round before its time
 
+	tries tries // by VM: making and carrying it
+
 	proving sync.Mutex // one quote at a time; guards proved
 	proved  proved
 
@@ -102,13 +104,38 @@ func (h *Host) Run(ctx context.Context) error {
 	if err := errors.Join(os.MkdirAll(h.Dir, 0o700), os.MkdirAll(h.Sockets, sockets)); err != nil {
 		return err
 	}
+	unlock, err := lock(h.Dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	var wg sync.WaitGroup
 	wg.Go(func() { h.rounds(ctx) })
 	wg.Go(func() { h.watch(ctx) })
-	err := h.work(ctx, &wg)
+	err = h.work(ctx, &wg)
 	wg.Wait()
 	h.line.close()
 	return err
+}
+
+// FileLock is held in Dir while a host runs. No VM has such a name.
+const FileLock = ".lock"
+
+// ErrHeld means that another process carries the vTPMs in this directory.
+var ErrHeld = errors.New("another process carries the vTPMs in it")
+
+// lock keeps a second host away: it would take the sockets from the first, which
+// would not notice, and no VM could start any more when the second ends.
+func lock(dir string) (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(dir, FileLock), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("using %s: %w", dir, ErrHeld)
+	}
+	return func() { f.Close() }, nil
 }
 
 // work asks for work and does it.
@@ -156,30 +183,38 @@ func (h *Host) once(ctx context.Context, wg *sync.WaitGroup) error {
 	var several sync.WaitGroup
 	slots := make(chan struct{}, makers)
 	for i, vm := range todo {
+		if !h.tries.due(vm, elapsed()) {
+			continue
+		}
 		slots <- struct{}{}
 		several.Go(func() {
 			defer func() { <-slots }()
-			h.begin(ctx, wg, vm, i < ordered)
+			if h.begin(ctx, wg, vm, i < ordered) {
+				h.tries.worked(vm)
+			} else {
+				h.tries.failed(vm, elapsed())
+			}
 		})
 	}
 	several.Wait()
 	return nil
 }
 
-// begin makes a vTPM, if it is ordered, and carries it.
-func (h *Host) begin(ctx context.Context, wg *sync.WaitGroup, vm string, make bool) {
+// begin makes a vTPM, if it is ordered, and carries it. It says whether it is carried.
+func (h *Host) begin(ctx context.Context, wg *sync.WaitGroup, vm string, make bool) bool {
 	if make {
 		if err := h.manufacture(vm); err != nil {
 			h.complain("make "+vm, "making the vTPM of "+vm, err)
-			return
+			return false
 		}
 		h.fine("make " + vm)
 	}
 	if err := h.carry(ctx, wg, vm); err != nil {
 		h.complain("carry "+vm, "carrying "+vm, err)
-		return
+		return false
 	}
 	h.fine("carry " + vm)
+	return true
 }
 
 // rounds proves this machine and renews all leases, again and again.
