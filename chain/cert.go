@@ -9,6 +9,7 @@ import (
 	"encoding/asn1"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"math/big"
 	"strings"
 )
@@ -109,6 +110,9 @@ func claimed(der []byte) int {
 	n, head := int(der[1]), 2
 	if n >= 0x80 {
 		k := n & 0x7F
+		if k > 4 {
+			return math.MaxInt32 // no certificate: more than four bytes of length
+		}
 		n = 0
 		for _, b := range der[2:min(2+k, len(der))] {
 			n = n<<8 | int(b)

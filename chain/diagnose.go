@@ -231,7 +231,8 @@ func (d *diagnosis) chooseLeaf() {
 	case len(ends) == 1:
 		d.leaf = ends[0]
 	case len(ends) > 1:
-		d.leaf = ends[0]
+		// A scrap that does not even say who issued it is nobody's leaf beside a whole one.
+		d.leaf = ends[max(0, slices.IndexFunc(ends, func(c *Cert) bool { return c.X != nil || len(c.issuer) > 0 }))]
 		if d.o.Name != "" {
 			for _, c := range ends {
 				if c.X != nil && !misnamed(c, d.o) {

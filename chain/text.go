@@ -2,6 +2,7 @@ package chain
 
 import (
 	"bytes"
+	"encoding/hex"
 	"fmt"
 	"sort"
 	"unicode/utf8"
@@ -103,6 +104,7 @@ func (r *reader) decodeText(raw []byte) *text {
 	t.skip(base)
 	tail := len(bytes.TrimRight(src, "\x00\r\n\t ")) // nothing but blanks from here on
 	escaped := bytes.Contains(src, []byte(`\n`)) && bytes.Contains(src, []byte("BEGIN"))
+	percent := bytes.Contains(src, []byte("BEGIN%20")) // nginx's $ssl_client_escaped_cert, a URL's parameter
 	here := func(i int) Place {
 		off := base + i*t.scale
 		return Place{Cert: -1, Line: sort.SearchInts(t.lines, off+1), Byte: off}
@@ -130,6 +132,15 @@ func (r *reader) decodeText(raw []byte) *text {
 			if n > 1 {
 				r.note("ESCAPED_NEWLINES", here(i), "the two characters \\n stand where a line should end")
 				n += joiner(src[i+n:])
+			}
+		case c == '%' && percent && i+2 < len(src):
+			var b [1]byte
+			if _, err := hex.Decode(b[:], src[i+1:i+3]); err == nil {
+				c, n = b[0], 3
+				if c == '\n' {
+					r.note("ESCAPED_NEWLINES", here(i), "percent-encoded, as in a URL: %0A stands where a line should end")
+				}
+				out = c != '\r'
 			}
 		case c >= 0x80:
 			if name, size, isMark := invisible(src[i:]); size > 0 {
