@@ -394,8 +394,9 @@ func (d *diagnosis) price(p *path) int {
 			cost += costFault
 		}
 	}
+	top := p.certs[len(p.certs)-1]
 	for _, c := range d.certs {
-		if d.looksCA(c) && !slices.Contains(p.certs, c) && d.o.Roots.holds(c) == nil && !(c.selfIssued() && !p.anchored) {
+		if d.looksCA(c) && !slices.Contains(p.certs, c) && d.o.Roots.holds(c) == nil && !(c.selfIssued() && !p.anchored && c.nameKeys[0] != top.nameKeys[1]) {
 			same := slices.ContainsFunc(p.certs, func(o *Cert) bool { return sameKeyAndName(o, c) && o.origin == fromFile })
 			if !same {
 				cost += costUnused
