@@ -9,7 +9,6 @@ import (
 	"encoding/asn1"
 	"encoding/hex"
 	"fmt"
-	"math"
 	"math/big"
 	"strings"
 )
@@ -70,6 +69,8 @@ func parseCert(der []byte) *Cert {
 	case len(der) > maxCert:
 		c.Damage, c.evidence = "MALFORMED_CERT", fmt.Sprintf("%d bytes; no certificate is that long", len(der))
 		return c
+	case size == 0 && len(der) > 6: // room enough for a header of any length
+		c.Damage, c.evidence = "MALFORMED_CERT", "it does not begin as DER does"
 	case !whole:
 		c.Damage = "TRUNCATED_CERT"
 		c.evidence = fmt.Sprintf("%d bytes are there of %d", len(der), claimed(der))
@@ -110,9 +111,6 @@ func claimed(der []byte) int {
 	n, head := int(der[1]), 2
 	if n >= 0x80 {
 		k := n & 0x7F
-		if k > 4 {
-			return math.MaxInt32 // no certificate: more than four bytes of length
-		}
 		n = 0
 		for _, b := range der[2:min(2+k, len(der))] {
 			n = n<<8 | int(b)

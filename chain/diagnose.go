@@ -233,6 +233,12 @@ func (d *diagnosis) chooseLeaf() {
 	case len(ends) > 1:
 		// A scrap that does not even say who issued it is nobody's leaf beside a whole one.
 		d.leaf = ends[max(0, slices.IndexFunc(ends, func(c *Cert) bool { return c.X != nil || len(c.issuer) > 0 }))]
+		// Renewed by appending: last year's is still the first.
+		for _, c := range ends {
+			if d.leaf.X != nil && d.o.Time.After(d.leaf.X.NotAfter) && c.X != nil && !d.o.Time.After(c.X.NotAfter) && bytes.Equal(sanOf(c), sanOf(d.leaf)) {
+				d.leaf = c
+			}
+		}
 		if d.o.Name != "" {
 			for _, c := range ends {
 				if c.X != nil && !misnamed(c, d.o) {

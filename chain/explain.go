@@ -480,6 +480,16 @@ func (d *diagnosis) clock() {
 	if len(d.best.certs) < 2 {
 		return
 	}
+	// One clock is not sure of itself once.
+	unsure := func(f Finding) bool { return f.Code == "CLOCK_UNCERTAIN" }
+	if first := slices.IndexFunc(d.r.Findings, unsure); first >= 0 {
+		f := &d.r.Findings[first]
+		rest := d.r.Findings[first+1:]
+		if n := len(rest) - len(slices.DeleteFunc(slices.Clone(rest), unsure)); n > 0 {
+			f.Consequences = append(f.Consequences, fmt.Sprintf("CLOCK_UNCERTAIN on %d certificates", n+1))
+			d.r.Findings = append(d.r.Findings[:first+1], slices.DeleteFunc(rest, unsure)...)
+		}
+	}
 	for code, cause := range map[string]string{"EXPIRED": "CLOCK_AHEAD", "NOT_YET_VALID": "CLOCK_BEHIND"} {
 		n, whole := 0, 0
 		for _, c := range d.best.certs {

@@ -381,6 +381,29 @@ func TestFaults(t *testing.T) {
 	t.Logf("%d of %d named exactly and mended exactly", named, total)
 }
 
+// TestRenewedByAppending finds last year's leaf first, and nothing that says
+// which one is meant but the calendar.
+func TestRenewedByAppending(t *testing.T) {
+	p := newPKI(t, "Renewed", host, "p256", 1)
+	old := issue(t, p.issuer(), host, newKey(t, "p256"), false, func(c *x509.Certificate) { c.NotAfter = testNow.AddDate(0, -1, 0) })
+	wantReport(t, []byte(pemOf(append([][]byte{old.cert.Raw}, p.ders()...)...)), Options{Time: testNow, Roots: p.roots()}, []string{"TWO_LEAVES"}, p.ders())
+}
+
+// TestUncertainOnce: one clock that is not sure of itself is one finding.
+func TestUncertainOnce(t *testing.T) {
+	p := newPKI(t, "Unsure", host, "p256", 2)
+	o := p.options(host)
+	o.TimeUncertainty = 20 * 365 * 24 * time.Hour
+	wantReport(t, []byte(pemOf(p.ders()...)), o, []string{"CLOCK_UNCERTAIN"}, p.ders())
+}
+
+// TestLastGroup reads the alphabet of URLs in a line of four characters too.
+func TestLastGroup(t *testing.T) {
+	if kept, _, code, _ := decodeLine([]byte("-NY=")); string(kept) != "+NY=" || code != "BAD_BASE64" {
+		t.Errorf("-NY= is read as %q, %s", kept, code)
+	}
+}
+
 // TestRootsFile checks a file of roots, which is no chain.
 func TestRootsFile(t *testing.T) {
 	var roots []*Cert
@@ -404,7 +427,7 @@ func TestRootsFile(t *testing.T) {
 // TestLengthsNotBelieved claims nine bytes of length: no count may come out of it.
 func TestLengthsNotBelieved(t *testing.T) {
 	c := ParseCert(append([]byte{0x30, 0x89, 0xA0, 0xC0}, make([]byte, 40)...))
-	if c.Damage == "" || strings.Contains(c.evidence, "-") {
+	if c.Damage != "MALFORMED_CERT" || strings.Contains(c.evidence, "-") {
 		t.Errorf("damage %s: %s", c.Damage, c.evidence)
 	}
 }

@@ -285,7 +285,7 @@ func decodeLine(l []byte) (kept []byte, length int, code, why string) {
 		return fields[0], len(fields[0]), "COMMENT_IN_BODY", clip(string(bytes.TrimSpace(l[len(fields[0]):])))
 	}
 	// URL-safe base64 (RFC 4648, Section 5).
-	if len(l) >= 8 && bytes.ContainsAny(l, "-_") {
+	if (len(l) >= 8 || len(l) == 4) && bytes.ContainsAny(l, "-_") { // a last line may be one group
 		u := bytes.ReplaceAll(bytes.ReplaceAll(l, []byte("-"), []byte("+")), []byte("_"), []byte("/"))
 		if isBase64(u) {
 			return u, len(u), "BAD_BASE64", "the URL-safe alphabet, - and _ for + and /"
