@@ -235,7 +235,7 @@ func (d *diagnosis) chooseLeaf() {
 		d.leaf = ends[max(0, slices.IndexFunc(ends, func(c *Cert) bool { return c.X != nil || len(c.issuer) > 0 }))]
 		// Renewed by appending: last year's is still the first.
 		for _, c := range ends {
-			if d.leaf.X != nil && d.o.Time.After(d.leaf.X.NotAfter) && c.X != nil && !d.o.Time.After(c.X.NotAfter) && bytes.Equal(sanOf(c), sanOf(d.leaf)) {
+			if c.X != nil && d.leaf.X != nil && d.o.Time.After(d.leaf.X.NotAfter) && !d.o.Time.After(c.X.NotAfter) && shareName(c, d.leaf) {
 				d.leaf = c
 			}
 		}
@@ -258,6 +258,12 @@ func (d *diagnosis) chooseLeaf() {
 			d.add("LEAF_MISSING", c, at(c), what)
 		}
 	}
+}
+
+// shareName says that a host is in both certificates.
+func shareName(a, b *Cert) bool {
+	return slices.ContainsFunc(a.X.DNSNames, func(n string) bool { return slices.Contains(b.X.DNSNames, n) }) ||
+		len(a.X.DNSNames)+len(b.X.DNSNames) == 0 && bytes.Equal(sanOf(a), sanOf(b))
 }
 
 // rather says that of two certificates with keys, as in a keystore, c is
