@@ -18,6 +18,7 @@ var evidenceZH = []struct {
 	{regexp.MustCompile(`^(\d+) bytes are there of (\d+)$`), "应有 $2 字节，只有 $1 字节"},
 	{regexp.MustCompile(`^only its last (\d+) bytes are there$`), "只有结尾的 $1 字节"},
 	{regexp.MustCompile(`^it does not begin as DER does$`), "开头不符合 DER 格式"},
+	{regexp.MustCompile(`^before every line: (.*)$`), "每行之前都有：$1"},
 	{regexp.MustCompile(`^HTML tags: (.*)$`), "HTML 标签：$1"},
 	{regexp.MustCompile(`^percent-encoded, as in a URL: %0A stands where a line should end`), "像 URL 一样经过百分号编码：换行处是 %0A"},
 	{regexp.MustCompile(`^certificates stand as (.*); the path is (.*)$`), "证书顺序为 $1；路径应为 $2"},
