@@ -69,6 +69,8 @@ func parseCert(der []byte) *Cert {
 	case len(der) > maxCert:
 		c.Damage, c.evidence = "MALFORMED_CERT", fmt.Sprintf("%d bytes; no certificate is that long", len(der))
 		return c
+	case size == 0 && len(der) > 6: // room enough for a header of any length
+		c.Damage, c.evidence = "MALFORMED_CERT", "it does not begin as DER does"
 	case !whole:
 		c.Damage = "TRUNCATED_CERT"
 		c.evidence = fmt.Sprintf("%d bytes are there of %d", len(der), claimed(der))

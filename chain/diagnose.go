@@ -231,7 +231,14 @@ func (d *diagnosis) chooseLeaf() {
 	case len(ends) == 1:
 		d.leaf = ends[0]
 	case len(ends) > 1:
-		d.leaf = ends[0]
+		// A scrap that does not even say who issued it is nobody's leaf beside a whole one.
+		d.leaf = ends[max(0, slices.IndexFunc(ends, func(c *Cert) bool { return c.X != nil || len(c.issuer) > 0 }))]
+		// Renewed by appending: last year's is still the first.
+		for _, c := range ends {
+			if c.X != nil && d.leaf.X != nil && d.o.Time.After(d.leaf.X.NotAfter) && !d.o.Time.After(c.X.NotAfter) && shareName(c, d.leaf) {
+				d.leaf = c
+			}
+		}
 		if d.o.Name != "" {
 			for _, c := range ends {
 				if c.X != nil && !misnamed(c, d.o) {
@@ -251,6 +258,12 @@ func (d *diagnosis) chooseLeaf() {
 			d.add("LEAF_MISSING", c, at(c), what)
 		}
 	}
+}
+
+// shareName says that a host is in both certificates.
+func shareName(a, b *Cert) bool {
+	return slices.ContainsFunc(a.X.DNSNames, func(n string) bool { return slices.Contains(b.X.DNSNames, n) }) ||
+		len(a.X.DNSNames)+len(b.X.DNSNames) == 0 && bytes.Equal(sanOf(a), sanOf(b))
 }
 
 // rather says that of two certificates with keys, as in a keystore, c is
@@ -393,8 +406,9 @@ func (d *diagnosis) price(p *path) int {
 			cost += costFault
 		}
 	}
+	top := p.certs[len(p.certs)-1]
 	for _, c := range d.certs {
-		if d.looksCA(c) && !slices.Contains(p.certs, c) && d.o.Roots.holds(c) == nil && !(c.selfIssued() && !p.anchored) {
+		if d.looksCA(c) && !slices.Contains(p.certs, c) && d.o.Roots.holds(c) == nil && !(c.selfIssued() && !p.anchored && c.nameKeys[0] != top.nameKeys[1]) {
 			same := slices.ContainsFunc(p.certs, func(o *Cert) bool { return sameKeyAndName(o, c) && o.origin == fromFile })
 			if !same {
 				cost += costUnused

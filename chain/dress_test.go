@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -109,6 +111,20 @@ var dresses = []dress{
 	{"openssl text", []string{"TEXT_OUTSIDE_PEM"}, replace(boundary0, "subject=CN = x\nissuer=CN = y\n"+boundary0, -1)},
 	{"comment above", []string{"TEXT_OUTSIDE_PEM"}, str(func(s string) string { return "# the chain, für alle\n" + s })},
 	{"bag attributes", []string{"TEXT_OUTSIDE_PEM"}, replace(boundary0, "Bag Attributes\n    localKeyID: 01 02 03\n    friendlyName: x\n"+boundary0, 1)},
+	{"numbered by cat -n", []string{"COMMENT_IN_BODY"}, str(func(s string) string {
+		n := 0
+		return regexp.MustCompile("(?m)^.").ReplaceAllStringFunc(s, func(c string) string { n++; return fmt.Sprintf("%6d\t%s", n, c) })
+	})},
+	{"added by a patch", []string{"COMMENT_IN_BODY"}, str(func(s string) string { return regexp.MustCompile("(?m)^.").ReplaceAllString(s, "+$0") })},
+	{"percent-encoded", []string{"ESCAPED_NEWLINES"}, str(func(s string) string { return url.PathEscape(s) })},
+	{"br of a web page", []string{"COMMENT_IN_BODY", "TEXT_OUTSIDE_PEM"}, replace("\n", "<br>\n", -1)},
+	{"p of a web page", []string{"COMMENT_IN_BODY", "TEXT_OUTSIDE_PEM"}, str(func(s string) string {
+		return "<p>\n" + lineEdit(s, 1, func(l string) string { return "<p>" + l + "</p>" })
+	})},
+	{"another's last lines before it", []string{"TRUNCATED_CERT", "BAD_BOUNDARY"}, str(func(s string) string {
+		lines := strings.SplitAfter(pemOf(bytes.Repeat([]byte{0xA5, 0x1C, 0x77}, 200)), "\n")
+		return strings.Join(lines[len(lines)-4:], "") + s
+	})},
 	{"trailing blanks", []string{"TRAILING_SPACE"}, replace("\n", "  \n", -1)},
 	{"trailing tab on one line", []string{"TRAILING_SPACE"}, str(func(s string) string { return lineEdit(s, 3, func(l string) string { return l + "\t" }) })},
 	{"bom at the start", []string{"BOM"}, str(func(s string) string { return "\ufeff" + s })},

@@ -323,6 +323,10 @@ func (d *diagnosis) extras() {
 	if d.f.entries > 1 {
 		d.add("KEYSTORE_ENTRIES", d.leaf, at(d.leaf), fmt.Sprintf("%d key entries", d.f.entries), d.leaf.short(), fmt.Sprint(d.f.entries))
 	}
+	if d.o.Purpose == CA && !slices.ContainsFunc(d.certs, func(c *Cert) bool { return c.X == nil || !c.selfIssued() }) {
+		d.rootsEach()
+		return
+	}
 	for _, c := range d.certs {
 		if c == d.leaf || c.Damage != "" {
 			continue
@@ -353,6 +357,21 @@ func (d *diagnosis) extras() {
 			// after the gap.
 		default:
 			d.add("UNRELATED_CERT", c, at(c), "no path from "+d.leaf.short()+" uses it")
+		}
+	}
+}
+
+// rootsEach is for a file of roots, which is no chain: nothing in it is sent,
+// and each stands for itself.
+func (d *diagnosis) rootsEach() {
+	for _, c := range d.certs {
+		if c == d.leaf {
+			continue
+		}
+		for _, f := range checkPath(&path{certs: []*Cert{c}, anchored: true}, d.o) {
+			if g := d.add(f.code, f.cert, at(f.cert), f.evidence, f.args...); f.severity != "" {
+				g.Severity = f.severity
+			}
 		}
 	}
 }
@@ -461,6 +480,16 @@ func (d *diagnosis) clock() {
 	if len(d.best.certs) < 2 {
 		return
 	}
+	// One clock is not sure of itself once.
+	unsure := func(f Finding) bool { return f.Code == "CLOCK_UNCERTAIN" }
+	if first := slices.IndexFunc(d.r.Findings, unsure); first >= 0 {
+		f := &d.r.Findings[first]
+		rest := d.r.Findings[first+1:]
+		if n := len(rest) - len(slices.DeleteFunc(slices.Clone(rest), unsure)); n > 0 {
+			f.Consequences = append(f.Consequences, fmt.Sprintf("CLOCK_UNCERTAIN on %d certificates", n+1))
+			d.r.Findings = append(d.r.Findings[:first+1], slices.DeleteFunc(rest, unsure)...)
+		}
+	}
 	for code, cause := range map[string]string{"EXPIRED": "CLOCK_AHEAD", "NOT_YET_VALID": "CLOCK_BEHIND"} {
 		n, whole := 0, 0
 		for _, c := range d.best.certs {
@@ -471,6 +500,11 @@ func (d *diagnosis) clock() {
 			if slices.ContainsFunc(d.best.faults, func(f fault) bool { return f.cert == c && f.code == code }) {
 				n++
 			}
+		}
+		// An old leaf and its old intermediate are two that are expired; only when
+		// the root is too, which outlives them by decades, it is the clock.
+		if top := d.best.certs[len(d.best.certs)-1]; code == "EXPIRED" && !d.best.anchored && !top.selfIssued() {
+			continue
 		}
 		// A root from long ago is valid even for a clock that is years behind.
 		all := n == whole || code == "NOT_YET_VALID" && n == whole-1 && n >= 2 && d.best.anchored

@@ -16,6 +16,7 @@ import (
 	mrand "math/rand/v2"
 	"net"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -167,6 +168,14 @@ func faults(t *testing.T, p *pki, rnd *mrand.Rand) map[string]situation {
 	with("key of another", func(o *Options) { o.Key = stranger.leaf.key.Public() })
 	put("another name", good, nil, 0, "NAME_MISMATCH")
 	with("another name", func(o *Options) { o.Name = "mail.faults.test" })
+	namesake := issue(t, nil, p.root.cert.Subject.CommonName, newKey(t, "p256"), true, nil)
+	put("a root of the same name, unanchored", append(slices.Clone(good), namesake.cert.Raw), nil, n, "WRONG_INTERMEDIATE", "UNKNOWN_ROOT")
+	with("a root of the same name, unanchored", func(o *Options) { o.Roots = stranger.roots() })
+	if n > 1 {
+		// Nobody knows the clock to be ahead when no root says so.
+		put("all expired, root unknown", good, nil, -1, slices.Concat(slices.Repeat([]string{"EXPIRED"}, n), []string{"UNKNOWN_ROOT"})...)
+		with("all expired, root unknown", func(o *Options) { o.Roots, o.Time = stranger.roots(), testNow.AddDate(16, 0, 0) })
+	}
 	put("clock behind", good, nil, -1, "CLOCK_BEHIND")
 	with("clock behind", func(o *Options) { o.Time = testNow.AddDate(-16, 0, 0) })
 	put("clock ahead", good, nil, -1, "CLOCK_AHEAD")
@@ -370,6 +379,57 @@ func TestFaults(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d named exactly and mended exactly", named, total)
+}
+
+// TestRenewedByAppending finds last year's leaf first, and nothing that says
+// which one is meant but the calendar.
+func TestRenewedByAppending(t *testing.T) {
+	p := newPKI(t, "Renewed", host, "p256", 1)
+	old := issue(t, p.issuer(), host, newKey(t, "p256"), false, func(c *x509.Certificate) { c.NotAfter = testNow.AddDate(0, -1, 0) })
+	wantReport(t, []byte(pemOf(append([][]byte{old.cert.Raw}, p.ders()...)...)), Options{Time: testNow, Roots: p.roots()}, []string{"TWO_LEAVES"}, p.ders())
+}
+
+// TestUncertainOnce: one clock that is not sure of itself is one finding.
+func TestUncertainOnce(t *testing.T) {
+	p := newPKI(t, "Unsure", host, "p256", 2)
+	o := p.options(host)
+	o.TimeUncertainty = 20 * 365 * 24 * time.Hour
+	wantReport(t, []byte(pemOf(p.ders()...)), o, []string{"CLOCK_UNCERTAIN"}, p.ders())
+}
+
+// TestLastGroup reads the alphabet of URLs in a line of four characters too.
+func TestLastGroup(t *testing.T) {
+	if kept, _, code, _ := decodeLine([]byte("-NY=")); string(kept) != "+NY=" || code != "BAD_BASE64" {
+		t.Errorf("-NY= is read as %q, %s", kept, code)
+	}
+}
+
+// TestRootsFile checks a file of roots, which is no chain.
+func TestRootsFile(t *testing.T) {
+	var roots []*Cert
+	var ders [][]byte
+	for _, name := range []string{"One", "Two", "Three"} {
+		r := issue(t, nil, name+" Root", newKey(t, "p256"), true, nil)
+		roots, ders = append(roots, ParseCert(r.cert.Raw)), append(ders, r.cert.Raw)
+	}
+	o := Options{Time: testNow, Roots: NewRoots(roots), Pool: NewPool(nil), Purpose: CA}
+	if r := Check("roots.pem", []byte(pemOf(ders...)), o); len(r.Findings) > 0 {
+		t.Errorf("a good file of roots: %v", r.Codes())
+	}
+	old := issue(t, nil, "Old Root", newKey(t, "p256"), true, func(c *x509.Certificate) { c.NotAfter = testNow.AddDate(0, -1, 0) })
+	o.Roots = NewRoots(append(roots, ParseCert(old.cert.Raw)))
+	r := Check("roots.pem", []byte(pemOf(append(ders, old.cert.Raw)...)), o)
+	if got := r.Codes(); !slices.Equal(got, []string{"EXPIRED"}) || r.Findings[0].Place.Cert != 3 {
+		t.Errorf("the fourth has expired: got %v", got)
+	}
+}
+
+// TestLengthsNotBelieved claims nine bytes of length: no count may come out of it.
+func TestLengthsNotBelieved(t *testing.T) {
+	c := ParseCert(append([]byte{0x30, 0x89, 0xA0, 0xC0}, make([]byte, 40)...))
+	if c.Damage != "MALFORMED_CERT" || strings.Contains(c.evidence, "-") {
+		t.Errorf("damage %s: %s", c.Damage, c.evidence)
+	}
 }
 
 // TestFaultsInDresses joins every chain fault with random dresses: nothing that

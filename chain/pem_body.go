@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -48,6 +49,13 @@ func (r *reader) readBlock(t *text, b block, depth int) {
 			r.note(f.code, f.place, f.evidence)
 		}
 	}
+	if b.headless && isCert && kind == KindOther {
+		// What is before an END line and starts like nothing is the end of something.
+		r.addCert(der, place)
+		c := r.f.Certs[len(r.f.Certs)-1]
+		c.Damage, c.evidence = "TRUNCATED_CERT", fmt.Sprintf("only its last %d bytes are there", len(der))
+		return
+	}
 	if whole && size < len(der) {
 		extra := der[size:]
 		switch next, ok := tlvSize(extra); {
@@ -67,6 +75,8 @@ func (r *reader) readBlock(t *text, b block, depth int) {
 			return
 		case len(bytes.Trim(extra, "\x00")) == 0:
 			r.note("NUL_BYTES", place, fmt.Sprintf("%d zero bytes after the certificate inside the block", len(extra)))
+		case isCert && parseCert(der[:size]).Damage != "":
+			// A line too many moves everything after it: told as damage.
 		default:
 			r.note("TRAILING_BYTES", place, fmt.Sprintf("%d bytes after the certificate inside the block", len(extra)))
 		}
@@ -113,9 +123,15 @@ func (r *reader) decodeBody(t *text, b block) ([]byte, []foundFault) {
 	var out []byte
 	var found []foundFault
 	report := func(code string, at int, evidence string) {
+		if len(found) >= maxItems && slices.ContainsFunc(found, func(f foundFault) bool { return f.code == code && !f.mild }) {
+			return // told often enough
+		}
 		found = append(found, foundFault{code, r.placeOf(t, at), evidence, false})
 	}
 	mild := func(code string, at int, evidence string) {
+		if len(found) >= maxItems && slices.ContainsFunc(found, func(f foundFault) bool { return f.code == code }) {
+			return
+		}
 		found = append(found, foundFault{code, r.placeOf(t, at), evidence, true})
 	}
 	// Indented boundaries hide the block; indented base64 alone does not.
@@ -125,7 +141,7 @@ func (r *reader) decodeBody(t *text, b block) ([]byte, []foundFault) {
 	}
 	body := t.data[b.from:b.to]
 	lines, longest := 0, 0
-	glued := !b.headless && len(body) > 0 && body[0] != '\n' && len(bytes.Trim(firstLine(body), quoting)) > 0
+	glued := !b.headless && len(body) > 0 && body[0] != '\n' && len(bytes.Trim(withoutTags(firstLine(body)), quoting)) > 0
 	inHeaders := !glued
 	blank := -1
 	headers := false
@@ -172,6 +188,13 @@ func (r *reader) decodeBody(t *text, b block) ([]byte, []foundFault) {
 		}
 		if len(core) < len(trimmed) {
 			report("TRAILING_SPACE", pos+len(core), "blanks at the end of a line")
+		}
+		if bare := withoutTags(core); len(bare) < len(core) {
+			report("COMMENT_IN_BODY", pos, "HTML tags: "+clip(string(core)))
+			core = bare
+			if len(core) == 0 {
+				continue
+			}
 		}
 		// RFC 1421 headers, as in an encrypted key: they end with a blank line.
 		if inHeaders && lines == 0 && isHeader(core) {
@@ -262,7 +285,7 @@ func decodeLine(l []byte) (kept []byte, length int, code, why string) {
 		return fields[0], len(fields[0]), "COMMENT_IN_BODY", clip(string(bytes.TrimSpace(l[len(fields[0]):])))
 	}
 	// URL-safe base64 (RFC 4648, Section 5).
-	if len(l) >= 8 && bytes.ContainsAny(l, "-_") {
+	if (len(l) >= 8 || len(l) == 4) && bytes.ContainsAny(l, "-_") { // a last line may be one group
 		u := bytes.ReplaceAll(bytes.ReplaceAll(l, []byte("-"), []byte("+")), []byte("_"), []byte("/"))
 		if isBase64(u) {
 			return u, len(u), "BAD_BASE64", "the URL-safe alphabet, - and _ for + and /"
@@ -279,6 +302,26 @@ func decodeLine(l []byte) (kept []byte, length int, code, why string) {
 		return clean, len(clean), "BAD_BASE64", "characters that are not base64: " + clip(string(l))
 	}
 	return nil, 0, "COMMENT_IN_BODY", clip(string(l))
+}
+
+// withoutTags takes out what a web page puts around its lines: <br>, </p>.
+func withoutTags(l []byte) []byte {
+	open := bytes.IndexByte(l, '<')
+	if open < 0 {
+		return l
+	}
+	out := bytes.Clone(l[:open])
+	for rest := l[open:]; len(rest) > 0; {
+		_, after, shut := bytes.Cut(rest, []byte(">"))
+		if !shut {
+			out = append(out, rest...)
+			break
+		}
+		text, _, _ := bytes.Cut(after, []byte("<"))
+		out = append(out, text...)
+		rest = after[len(text):]
+	}
+	return bytes.TrimSpace(out)
 }
 
 // wordy tells a sentence from base64 that lost its line ends: its words are short.

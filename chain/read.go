@@ -166,7 +166,8 @@ var follows = map[string][]string{
 }
 
 func (r *reader) fold() {
-	if r.f.noted("NOT_A_CERTIFICATE") && len(r.f.Certs)+len(r.f.Items) == 0 {
+	foreign := !slices.ContainsFunc(r.f.Items, func(i Item) bool { return i.Kind != KindOther || isCertLabel(i.Label) })
+	if len(r.f.Certs) == 0 && foreign && (r.f.noted("NOT_A_CERTIFICATE") || len(r.f.Items) > 0) {
 		// How something else stands in its file is nobody's concern.
 		r.f.notes = slices.DeleteFunc(r.f.notes, func(n note) bool { return rank(n.code) >= rank(bodyCodes[0].name) })
 	}

@@ -2,7 +2,10 @@ package chain
 
 import (
 	"bytes"
+	"encoding/hex"
 	"fmt"
+	"regexp"
+	"slices"
 	"sort"
 	"unicode/utf8"
 )
@@ -103,11 +106,21 @@ func (r *reader) decodeText(raw []byte) *text {
 	t.skip(base)
 	tail := len(bytes.TrimRight(src, "\x00\r\n\t ")) // nothing but blanks from here on
 	escaped := bytes.Contains(src, []byte(`\n`)) && bytes.Contains(src, []byte("BEGIN"))
+	percent := bytes.Contains(src, []byte("BEGIN%20")) // nginx's $ssl_client_escaped_cert, a URL's parameter
 	here := func(i int) Place {
 		off := base + i*t.scale
 		return Place{Cert: -1, Line: sort.SearchInts(t.lines, off+1), Byte: off}
 	}
+	margin := marginOf(src)
 	for i := 0; i < len(src); {
+		if margin != nil && (i == 0 || src[i-1] == '\n') {
+			if n := len(margin.Find(src[i:min(i+maxMargin, len(src))])); n > 0 {
+				r.note("COMMENT_IN_BODY", here(i), "before every line: "+clip(string(src[i:i+n])))
+				i += n
+				t.skip(base + i*t.scale)
+				continue
+			}
+		}
 		c := src[i]
 		n := 1 // bytes of src that this step takes
 		out := true
@@ -130,6 +143,15 @@ func (r *reader) decodeText(raw []byte) *text {
 			if n > 1 {
 				r.note("ESCAPED_NEWLINES", here(i), "the two characters \\n stand where a line should end")
 				n += joiner(src[i+n:])
+			}
+		case c == '%' && percent && i+2 < len(src):
+			var b [1]byte
+			if _, err := hex.Decode(b[:], src[i+1:i+3]); err == nil {
+				c, n = b[0], 3
+				if c == '\n' {
+					r.note("ESCAPED_NEWLINES", here(i), "percent-encoded, as in a URL: %0A stands where a line should end")
+				}
+				out = c != '\r'
 			}
 		case c >= 0x80:
 			if name, size, isMark := invisible(src[i:]); size > 0 {
@@ -167,6 +189,39 @@ func (r *reader) decodeText(raw []byte) *text {
 		}
 	}
 	return t
+}
+
+// What cat -n and editors print before every line, and what diff does.
+var margins = []*regexp.Regexp{
+	regexp.MustCompile(`^[ \t]*[0-9]{1,6}(?:[:|.)][ \t]*|[ \t]+)`),
+	regexp.MustCompile(`^\+`),
+}
+
+const maxMargin = 32
+
+// marginOf finds what stands before every line of the first block, the
+// boundaries included; nil for nothing. Digits and + are base64 too, so that
+// what stands before some of the lines only is no margin.
+func marginOf(src []byte) *regexp.Regexp {
+	begin := bytes.Index(src, []byte("-----BEGIN "))
+	if begin <= 0 {
+		return nil
+	}
+	start := bytes.LastIndexByte(src[:begin], '\n') + 1
+	end := bytes.Index(src[begin:], []byte("-----END "))
+	if end < 0 || begin-start == 0 || begin-start > maxMargin {
+		return nil
+	}
+	i := slices.IndexFunc(margins, func(m *regexp.Regexp) bool { return len(m.Find(src[start:begin])) == begin-start })
+	if i < 0 {
+		return nil
+	}
+	for l := range bytes.SplitSeq(src[start:begin+end], []byte("\n")) {
+		if !margins[i].Match(l) {
+			return nil
+		}
+	}
+	return margins[i]
 }
 
 // unescape undoes one backslash sequence of JSON, YAML, C or a shell.

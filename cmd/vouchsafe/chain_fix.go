@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -46,6 +47,7 @@ type fixer struct {
 	f                   *chainFlags
 	out, server, config string
 	inPlace             bool
+	leaf                *chain.Cert // of the repaired chain
 }
 
 func (x *fixer) run(ctx context.Context, in string) error {
@@ -82,10 +84,18 @@ func (x *fixer) run(ctx context.Context, in string) error {
 	if err != nil {
 		return x.refuse(r, err)
 	}
+	x.leaf = r.Repair.Certs()[0]
 	if target != nil {
 		if fixed, err = target.pack(x, r, data, fixed, o); err != nil {
 			return err
 		}
+	}
+	if x.inPlace && bytes.Equal(fixed, data) {
+		fmt.Fprintf(x.a.err, x.a.say("%s: nothing to mend, left as it is\n", "%s：无需修复，保持原样\n"), in)
+		if target == nil {
+			return nil
+		}
+		return x.settings(target, in, o)
 	}
 	if err := x.write(in, fixed, target != nil && target.secret); err != nil {
 		return err

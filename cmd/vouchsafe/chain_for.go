@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/rand"
+	"crypto/sha1" // what Windows calls a thumbprint
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -53,8 +54,8 @@ var serverTargets = []*serverTarget{
 		// Import-PfxCertificate puts the leaf into My and the intermediates into
 		// CA; 3DES and SHA-1 are what Windows before 2019 can open.
 		name: "iis", secret: true, pack: asPKCS12(pkcs12.LegacyDES),
-		lines: func(_ *fixer, out string) string {
-			return fmt.Sprintf("Import-PfxCertificate -FilePath %s -CertStoreLocation Cert:\\LocalMachine\\My -Password (Read-Host -AsSecureString)\nnetsh http add sslcert ipport=0.0.0.0:443 certhash=THUMBPRINT appid={00112233-4455-6677-8899-AABBCCDDEEFF}\n", filepath.Base(out))
+		lines: func(x *fixer, out string) string {
+			return fmt.Sprintf("Import-PfxCertificate -FilePath %s -CertStoreLocation Cert:\\LocalMachine\\My -Password (Read-Host -AsSecureString)\nnetsh http add sslcert ipport=0.0.0.0:443 certhash=%x appid={00112233-4455-6677-8899-AABBCCDDEEFF}\n", filepath.Base(out), sha1.Sum(x.leaf.Raw))
 		},
 	},
 	{
@@ -64,9 +65,9 @@ var serverTargets = []*serverTarget{
 		name: "java", secret: true, pack: forJava,
 		lines: func(_ *fixer, out string) string {
 			if isJKSName(out) {
-				return fmt.Sprintf("server.ssl.key-store=%s server.ssl.key-store-type=JKS\n# from Java 8u301 on PKCS #12 is the better form: name the file .p12\n", out)
+				return fmt.Sprintf("server.ssl.key-store=%s\nserver.ssl.key-store-type=JKS\n# from Java 8u301 on PKCS #12 is the better form: name the file .p12\n", out)
 			}
-			return fmt.Sprintf("keytool -importkeystore -srckeystore %s -srcstoretype PKCS12 -destkeystore keystore.p12 -deststoretype PKCS12\n# or use it as it is: server.ssl.key-store=%s server.ssl.key-store-type=PKCS12\n", out, out)
+			return fmt.Sprintf("keytool -importkeystore -srckeystore %s -srcstoretype PKCS12 -destkeystore keystore.p12 -deststoretype PKCS12\n# or use it as it is:\nserver.ssl.key-store=%s\nserver.ssl.key-store-type=PKCS12\n", out, out)
 		},
 	},
 }
