@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"path/filepath"
 	"text/tabwriter"
 	"time"
 
@@ -58,7 +59,7 @@ waits for that. With --ek-public the vTPM is there already, and the VM is known 
 				return err
 			}
 			if vm.State == string(enroll.StateOrdered) && wait > 0 {
-				if vm, err = a.awaitBirth(cmd.Context(), c, vm, wait); err != nil {
+				if vm, err = a.awaitBirth(cmd.Context(), c, vm, f.socket(vm.Name), wait); err != nil {
 					return err
 				}
 			}
@@ -75,8 +76,19 @@ waits for that. With --ek-public the vTPM is there already, and the VM is known 
 	return cmd
 }
 
+// socket is what QEMU connects to, as far as it can be known here: `up` keeps its
+// sockets in the state directory, another host where it was told to.
+func (f *clientFlags) socket(vm string) string {
+	if dir, err := stateDir(f.state); err == nil {
+		if _, err := os.Stat(filepath.Join(dir, dirSockets)); err == nil {
+			return filepath.Join(dir, dirSockets, vm+".sock")
+		}
+	}
+	return "SOCKETS/" + vm + ".sock"
+}
+
 // awaitBirth waits until the host has made the vTPM.
-func (a *app) awaitBirth(ctx context.Context, c *apiClient, vm api.VM, most time.Duration) (api.VM, error) {
+func (a *app) awaitBirth(ctx context.Context, c *apiClient, vm api.VM, socket string, most time.Duration) (api.VM, error) {
 	fmt.Fprintf(a.err, a.say("waiting until host %s has made the vTPM of %s …\n", "等待宿主机 %s 制造 %s 的 vTPM……\n"), vm.Host, vm.Name)
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
@@ -94,8 +106,8 @@ func (a *app) awaitBirth(ctx context.Context, c *apiClient, vm api.VM, most time
 			return vm, err
 		}
 		if vm.State != string(enroll.StateOrdered) {
-			fmt.Fprintf(a.err, a.say("on %s, give QEMU: -chardev socket,id=tpm,path=SOCKETS/%s.sock -tpmdev emulator,id=tpm0,chardev=tpm -device tpm-crb,tpmdev=tpm0\n",
-				"在 %s 上为 QEMU 加参数：-chardev socket,id=tpm,path=SOCKETS/%s.sock -tpmdev emulator,id=tpm0,chardev=tpm -device tpm-crb,tpmdev=tpm0\n"), vm.Host, vm.Name)
+			fmt.Fprintf(a.err, a.say("on %s, give QEMU: -chardev socket,id=tpm,path=%s -tpmdev emulator,id=tpm0,chardev=tpm -device tpm-crb,tpmdev=tpm0\n",
+				"在 %s 上为 QEMU 加参数：-chardev socket,id=tpm,path=%s -tpmdev emulator,id=tpm0,chardev=tpm -device tpm-crb,tpmdev=tpm0\n"), vm.Host, socket)
 			var h api.Host
 			if err := c.call(ctx, "GET", "/v1/hosts/"+url.PathEscape(vm.Host), nil, &h); err == nil && !h.HasTPM && !h.AcceptUnattested {
 				fmt.Fprintf(a.err, a.say("note: there is no socket before host %s is attested (vouchsafe host enroll), or accepted: vouchsafe host add %[1]s --accept-unattested-host\n",
