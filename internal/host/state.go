@@ -117,7 +117,7 @@ func (s *State) Manufacture(banks ...string) (ekPublic []byte, err error) {
 // Unborn says whether the vTPM is made and waits for its first lease.
 func (s *State) Unborn() bool {
 	_, err := os.Stat(filepath.Join(s.dir, fileBirth))
-	return err == nil && len(s.EKPublic) > 0
+	return err == nil && len(s.EKPublic) > 0 && s.Generation == 0
 }
 
 // Endorse puts the endorsement certificate where the guest finds it, before the
@@ -133,6 +133,9 @@ func (s *State) Endorse(certificate string) error {
 	}
 	defer key.Erase()
 	instance, err := s.instance(key)
+	if wrongKey(err) {
+		return nil // a lease has sealed it before a crash, and the certificate was in it by then
+	}
 	if err != nil {
 		return err
 	}
@@ -169,8 +172,7 @@ func (s *State) Take(l hosting.Lease) (*vtpm.Instance, error) {
 		if instance, err = s.instance(key); err == nil {
 			break
 		}
-		var r *vtpm.Refusal
-		if !errors.As(err, &r) || r.Finding.Code != "STATE_WRONG_KEY" {
+		if !wrongKey(err) {
 			return nil, err
 		}
 		if refused == nil {
@@ -200,6 +202,11 @@ func (s *State) Confirmed() error {
 		return err
 	}
 	return durable.SyncDir(s.dir)
+}
+
+func wrongKey(err error) bool {
+	var r *vtpm.Refusal
+	return errors.As(err, &r) && r.Finding.Code == "STATE_WRONG_KEY"
 }
 
 func (s *State) instance(key secret.Bytes) (*vtpm.Instance, error) {
