@@ -60,32 +60,19 @@ ticket ran out. So allow few boots, and withdraw it when it is no longer needed.
 func offlinePath(vm string) string { return "/v1/vms/" + url.PathEscape(vm) + "/offline" }
 
 func newPolicyOfflineRevokeCommand(a *app) *cobra.Command {
-	var f clientFlags
-	cmd := &cobra.Command{
-		Use:   "revoke VM",
-		Short: "Withdraw that; what the VM has runs out, or goes when it is admitted",
-		Args:  exactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := f.open()
-			if err != nil {
-				return err
-			}
-			var o api.OfflineLeave
-			if err := c.call(cmd.Context(), "DELETE", offlinePath(args[0]), nil, &o); err != nil {
-				return err
-			}
-			return a.showOffline(args[0], o)
-		},
-	}
-	f.add(cmd)
-	return cmd
+	return offlineCommand(a, "DELETE", "revoke VM", "Withdraw that; what the VM has runs out, or goes when it is admitted")
 }
 
 func newPolicyOfflineShowCommand(a *app) *cobra.Command {
+	return offlineCommand(a, "GET", "show VM", "Show whether a VM opens its disks without the service, and what is out")
+}
+
+// offlineCommand asks one thing about a VM's leave, and shows how it then stands.
+func offlineCommand(a *app, method, use, short string) *cobra.Command {
 	var f clientFlags
 	cmd := &cobra.Command{
-		Use:   "show VM",
-		Short: "Show whether a VM opens its disks without the service, and what is out",
+		Use:   use,
+		Short: short,
 		Args:  exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := f.open()
@@ -93,7 +80,7 @@ func newPolicyOfflineShowCommand(a *app) *cobra.Command {
 				return err
 			}
 			var o api.OfflineLeave
-			if err := c.call(cmd.Context(), "GET", offlinePath(args[0]), nil, &o); err != nil {
+			if err := c.call(cmd.Context(), method, offlinePath(args[0]), nil, &o); err != nil {
 				return err
 			}
 			return a.showOffline(args[0], o)
