@@ -29,6 +29,7 @@ type Cert struct {
 	lenient *x509.Certificate
 	quirk   string
 
+	endOnly   bool // its first lines are missing
 	unordered bool // it comes out of a container in which order means nothing
 
 	origin  origin

@@ -178,7 +178,13 @@ func (d *diagnosis) missing(child *Cert, above []*Cert) {
 // it may be c.
 func (d *diagnosis) standsDamaged(c *Cert) bool {
 	return slices.ContainsFunc(d.certs, func(o *Cert) bool {
-		return o.Damage != "" && o != d.leaf && (len(o.subject) == 0 || o.nameKeys[0] == c.nameKeys[0])
+		switch {
+		case o.Damage == "" || o == d.leaf:
+			return false
+		case o.endOnly:
+			return bytes.HasSuffix(c.Raw, o.Raw)
+		}
+		return len(o.subject) == 0 || o.nameKeys[0] == c.nameKeys[0]
 	})
 }
 
@@ -237,10 +243,11 @@ func (d *diagnosis) explainEnd(top *Cert) {
 }
 
 // strayDamage says that the file has a damaged CA with no place on the path:
-// it is the missing one.
+// it is the missing one. The end of a certificate before the leaf is not: what
+// was copied began too early.
 func (d *diagnosis) strayDamage() bool {
 	return slices.ContainsFunc(d.certs, func(c *Cert) bool {
-		return c.X == nil && c != d.leaf && len(c.subject) == 0
+		return c.X == nil && c != d.leaf && len(c.subject) == 0 && !(c.endOnly && c.Index < d.leaf.Index)
 	})
 }
 

@@ -53,7 +53,7 @@ func (r *reader) readBlock(t *text, b block, depth int) {
 		// What is before an END line and starts like nothing is the end of something.
 		r.addCert(der, place)
 		c := r.f.Certs[len(r.f.Certs)-1]
-		c.Damage, c.evidence = "TRUNCATED_CERT", fmt.Sprintf("only its last %d bytes are there", len(der))
+		c.Damage, c.evidence, c.endOnly = "TRUNCATED_CERT", fmt.Sprintf("only its last %d bytes are there", len(der)), true
 		return
 	}
 	if whole && size < len(der) {
