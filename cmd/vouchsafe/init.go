@@ -224,7 +224,7 @@ func createAuthorities(ctx context.Context, dir string, file serviceFile, st *st
 // writeCredential issues an operator's certificate and writes it with its key
 // and what it takes to recognise the service.
 func writeCredential(ctx context.Context, office *ca.Office, file serviceFile, dir, operator string) error {
-	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	key, err := ecdsa.GenerateKey(connectionCurve, rand.Reader)
 	if err != nil {
 		return err
 	}

@@ -213,7 +213,7 @@ func (s *service) knowHost(ctx context.Context, name string, accept bool) error 
 // asHost is this process speaking to itself as a host, over TLS like any other;
 // the credential's key lives in memory.
 func (s *service) asHost(url, name string) func(context.Context) (attester.Service, error) {
-	cert := &renewed{office: s.office, profile: ca.AgentProfile, tenant: defaultTenant, now: s.now,
+	cert := &renewed{office: s.office, profile: ca.AgentProfile, curve: connectionCurve, tenant: defaultTenant, now: s.now,
 		name: ca.Name{TrustDomain: s.file.TrustDomain, Tenant: defaultTenant, Kind: ca.KindAgent, Name: name}}
 	return func(ctx context.Context) (attester.Service, error) {
 		c, err := cert.get(ctx)
@@ -226,7 +226,7 @@ func (s *service) asHost(url, name string) func(context.Context) (attester.Servi
 
 // tlsCertificate is for every name by which this server may be reached.
 func (s *service) tlsCertificate(addr net.Addr, names []string) *renewed {
-	r := &renewed{office: s.office, profile: ca.ServiceProfile, now: s.now, dns: []string{"localhost"}, ips: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+	r := &renewed{office: s.office, profile: ca.ServiceProfile, curve: connectionCurve, now: s.now, dns: []string{"localhost"}, ips: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 		name: ca.Name{TrustDomain: s.file.TrustDomain, Tenant: "service", Kind: ca.KindService, Name: "api"}}
 	if host, err := os.Hostname(); err == nil && !strings.ContainsAny(host, "_ ") {
 		r.dns = append(r.dns, host)

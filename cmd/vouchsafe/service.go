@@ -94,9 +94,9 @@ func (s *service) open(ctx context.Context, o serviceOptions) error {
 	if s.office, err = openOffice(ctx, s.root, s.store, s.ring, s.now); err != nil {
 		return err
 	}
-	s.residence = &renewed{office: s.office, profile: ca.ResidenceProfile, now: s.now,
+	s.residence = &renewed{office: s.office, profile: ca.ResidenceProfile, curve: elliptic.P384(), now: s.now,
 		name: ca.Name{TrustDomain: s.file.TrustDomain, Tenant: "service", Kind: ca.KindService, Name: "residence"}}
-	results := &renewed{office: s.office, profile: ca.ResidenceProfile, now: s.now,
+	results := &renewed{office: s.office, profile: ca.ResidenceProfile, curve: elliptic.P384(), now: s.now,
 		name: ca.Name{TrustDomain: s.file.TrustDomain, Tenant: "service", Kind: ca.KindService, Name: verifier.SignerName}}
 	s.verifier = verifier.New(verifier.Config{Records: s.store, Keys: &verifier.PolicyKeys{Store: s.store, Ring: s.ring, Now: s.now}, Now: s.now, Build: version,
 		Issuer: s.file.TrustDomain, Results: results.signer})
@@ -245,6 +245,7 @@ func (s *service) modKeys() *modkeys.Keys {
 type renewed struct {
 	office  *ca.Office
 	profile ca.Profile
+	curve   elliptic.Curve
 	tenant  string // "": the service itself
 	name    ca.Name
 	dns     []string
@@ -266,7 +267,7 @@ func (r *renewed) get(ctx context.Context) (*tls.Certificate, error) {
 			return r.cert, nil
 		}
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	key, err := ecdsa.GenerateKey(r.curve, rand.Reader)
 	if err != nil {
 		return nil, err
 	}

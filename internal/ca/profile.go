@@ -82,7 +82,7 @@ var (
 		Default: 90 * day, Max: 200 * day,
 		KeyUsage:    func(crypto.PublicKey) x509.KeyUsage { return x509.KeyUsageDigitalSignature },
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		Keys:        onlyP384, DNS: true, IP: true, NameKind: KindService,
+		Keys:        onlyECDSA, DNS: true, IP: true, NameKind: KindService,
 	}
 	// OperatorProfile is a person's client certificate for the API.
 	OperatorProfile = Profile{

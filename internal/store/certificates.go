@@ -42,7 +42,7 @@ func (s *Store) SaveAuthority(ctx context.Context, a Authority, k keyring.Key) e
 
 // Authorities reads all intermediates, the newest of each purpose first.
 func (s *Store) Authorities(ctx context.Context) ([]Authority, error) {
-	return list(ctx, s.reading, func(r scanner) (a Authority, err error) {
+	return list(ctx, s.read, func(r scanner) (a Authority, err error) {
 		var purpose, key string
 		if err = r.Scan(&purpose, &a.DER, &key, &a.KeyVersion); err != nil {
 			return a, err
@@ -102,18 +102,18 @@ func scanCertificate(r scanner) (c Certificate, err error) {
 // Certificate reads what is known about a serial number, with the certificate
 // itself when it was signed.
 func (s *Store) Certificate(ctx context.Context, serial string) (Certificate, []byte, error) {
-	c, err := scanCertificate(s.reading.QueryRowContext(ctx, `SELECT `+certificateColumns+` FROM certificate WHERE serial = $1`, serial))
+	c, err := scanCertificate(s.read.QueryRowContext(ctx, `SELECT `+certificateColumns+` FROM certificate WHERE serial = $1`, serial))
 	if err != nil || c.State == "intended" {
 		return c, nil, plain(err)
 	}
 	var der []byte
-	err = s.reading.QueryRowContext(ctx, `SELECT der FROM certificate_der WHERE serial = $1`, serial).Scan(&der)
+	err = s.read.QueryRowContext(ctx, `SELECT der FROM certificate_der WHERE serial = $1`, serial).Scan(&der)
 	return c, der, plain(err)
 }
 
 // Certificates lists a tenant's certificates behind a serial number, in its order.
 func (s *Store) Certificates(ctx context.Context, tenant, after string, limit int) ([]Certificate, error) {
-	return list(ctx, s.reading, scanCertificate, `SELECT `+certificateColumns+` FROM certificate WHERE tenant = $1 AND serial > $2 ORDER BY serial LIMIT $3`, tenant, after, limit)
+	return list(ctx, s.read, scanCertificate, `SELECT `+certificateColumns+` FROM certificate WHERE tenant = $1 AND serial > $2 ORDER BY serial LIMIT $3`, tenant, after, limit)
 }
 
 // Revoke marks a certificate as revoked; a second time changes nothing.
@@ -172,7 +172,7 @@ func (t *tx) revoke(tenant, serial string, reason ca.Reason) error {
 // Revoked lists what a CRL of a purpose must name: all tenants', until the
 // certificate has expired (RFC 5280, Section 3.3).
 func (s *Store) Revoked(ctx context.Context, p ca.Purpose) ([]ca.Revocation, error) {
-	return list(ctx, s.reading, func(r scanner) (v ca.Revocation, err error) {
+	return list(ctx, s.read, func(r scanner) (v ca.Revocation, err error) {
 		var at int64
 		err = r.Scan(&v.Serial, &at, &v.Reason)
 		v.At = fromMillis(at)
@@ -211,6 +211,6 @@ func (s *Store) SaveCRL(ctx context.Context, p ca.Purpose, number int64, der []b
 // CRL reads the newest CRL of a purpose.
 func (s *Store) CRL(ctx context.Context, p ca.Purpose) ([]byte, error) {
 	var der []byte
-	err := s.reading.QueryRowContext(ctx, `SELECT der FROM crl WHERE tenant = '' AND purpose = $1 AND this_update > 0 ORDER BY number DESC LIMIT 1`, string(p)).Scan(&der)
+	err := s.read.QueryRowContext(ctx, `SELECT der FROM crl WHERE tenant = '' AND purpose = $1 AND this_update > 0 ORDER BY number DESC LIMIT 1`, string(p)).Scan(&der)
 	return der, plain(err)
 }

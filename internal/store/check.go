@@ -16,7 +16,7 @@ type Change struct {
 
 // Changes lists what changed for a tenant after a revision, in the order of commits.
 func (s *Store) Changes(ctx context.Context, tenant string, after int64, limit int) ([]Change, error) {
-	return list(ctx, s.reading, func(r scanner) (c Change, err error) {
+	return list(ctx, s.read, func(r scanner) (c Change, err error) {
 		err = r.Scan(&c.Tenant, &c.Rev, &c.Kind, &c.ID, &c.Op)
 		return c, err
 	}, `SELECT tenant, rev, kind, id, op FROM change WHERE tenant = $1 AND rev > $2 ORDER BY rev LIMIT $3`, tenant, after, limit)
@@ -29,7 +29,7 @@ func (s *Store) Check(ctx context.Context) ([]string, error) {
 		var line string
 		return line, r.Scan(&line)
 	}
-	lines, err := list(ctx, s.reading, text, `PRAGMA integrity_check(20)`)
+	lines, err := list(ctx, s.read, text, `PRAGMA integrity_check(20)`)
 	if err != nil {
 		return nil, fmt.Errorf("checking the store: %w", err)
 	}
@@ -39,7 +39,7 @@ func (s *Store) Check(ctx context.Context) ([]string, error) {
 			bad = append(bad, l)
 		}
 	}
-	refs, err := list(ctx, s.reading, func(r scanner) (string, error) {
+	refs, err := list(ctx, s.read, func(r scanner) (string, error) {
 		var table, parent string
 		var row sql.NullInt64
 		var fk int
@@ -57,7 +57,7 @@ func (s *Store) Check(ctx context.Context) ([]string, error) {
 		{"VMs whose endorsement certificate is not on record", `SELECT COUNT(*) FROM vm v WHERE v.ek_serial <> '' AND NOT EXISTS (SELECT 1 FROM certificate c WHERE c.serial = v.ek_serial)`},
 	} {
 		var n int
-		if err := s.reading.QueryRowContext(ctx, q.query).Scan(&n); err != nil {
+		if err := s.read.QueryRowContext(ctx, q.query).Scan(&n); err != nil {
 			return nil, fmt.Errorf("checking the store: %w", err)
 		}
 		if n > 0 {
@@ -70,7 +70,7 @@ func (s *Store) Check(ctx context.Context) ([]string, error) {
 // UnfinishedRevocations lists revoked VMs, by tenant and name, that still have a
 // good certificate: the service stopped between the two.
 func (s *Store) UnfinishedRevocations(ctx context.Context) ([][2]string, error) {
-	return list(ctx, s.reading, func(r scanner) (vm [2]string, err error) {
+	return list(ctx, s.read, func(r scanner) (vm [2]string, err error) {
 		err = r.Scan(&vm[0], &vm[1])
 		return vm, err
 	}, `SELECT v.tenant, v.name FROM vm v WHERE v.state = 'revoked' AND EXISTS (

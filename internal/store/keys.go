@@ -41,16 +41,16 @@ const keyColumns = `tenant, id, name, class, every, primary_version, last_versio
 
 // Key reads a key by its name.
 func (s *Store) Key(ctx context.Context, tenant, name string) (keyring.Key, error) {
-	return s.key(ctx, s.reading.QueryRowContext(ctx, `SELECT `+keyColumns+` FROM key WHERE tenant = $1 AND name = $2`, tenant, name))
+	return s.key(ctx, s.read.QueryRowContext(ctx, `SELECT `+keyColumns+` FROM key WHERE tenant = $1 AND name = $2`, tenant, name))
 }
 
 // KeyByID reads a key by its id.
 func (s *Store) KeyByID(ctx context.Context, tenant string, id keyring.ID) (keyring.Key, error) {
-	return s.key(ctx, s.reading.QueryRowContext(ctx, `SELECT `+keyColumns+` FROM key WHERE tenant = $1 AND id = $2`, tenant, id.String()))
+	return s.key(ctx, s.read.QueryRowContext(ctx, `SELECT `+keyColumns+` FROM key WHERE tenant = $1 AND id = $2`, tenant, id.String()))
 }
 
 // Keys reads all keys of all tenants, for checking them.
-func (s *Store) Keys(ctx context.Context) ([]keyring.Key, error) { return keys(ctx, s.reading) }
+func (s *Store) Keys(ctx context.Context) ([]keyring.Key, error) { return keys(ctx, s.read) }
 
 func keys(ctx context.Context, db querier) ([]keyring.Key, error) {
 	ks, err := list(ctx, db, scanKey, `SELECT `+keyColumns+` FROM key ORDER BY tenant, name`)
@@ -67,7 +67,7 @@ func (s *Store) key(ctx context.Context, row scanner) (keyring.Key, error) {
 	if err != nil {
 		return k, plain(err)
 	}
-	return versions(ctx, s.reading, k)
+	return versions(ctx, s.read, k)
 }
 
 func versions(ctx context.Context, db querier, k keyring.Key) (keyring.Key, error) {
@@ -94,6 +94,6 @@ func scanKey(r scanner) (k keyring.Key, err error) {
 
 // CountSecrets counts what the root key wraps beside keys.
 func (s *Store) CountSecrets(ctx context.Context) (vms, disks int, err error) {
-	err = s.reading.QueryRowContext(ctx, `SELECT (SELECT COUNT(*) FROM vm), (SELECT COUNT(*) FROM disk)`).Scan(&vms, &disks)
+	err = s.read.QueryRowContext(ctx, `SELECT (SELECT COUNT(*) FROM vm), (SELECT COUNT(*) FROM disk)`).Scan(&vms, &disks)
 	return vms, disks, err
 }

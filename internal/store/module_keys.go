@@ -13,7 +13,7 @@ var _ modkeys.Records = (*Store)(nil)
 
 // ModuleCertificates implements modkeys.Records.
 func (s *Store) ModuleCertificates(ctx context.Context, tenant string) ([]modkeys.Certificate, error) {
-	return list(ctx, s.reading, func(r scanner) (c modkeys.Certificate, err error) {
+	return list(ctx, s.read, func(r scanner) (c modkeys.Certificate, err error) {
 		var role, key string
 		if err = r.Scan(&c.Tenant, &role, &c.DER, &key, &c.Version); err != nil {
 			return c, err

@@ -18,12 +18,12 @@ func scanModuleList(r scanner) (l verifier.ModuleList, err error) {
 // ModuleLists implements verifier.Records: a VM's lists that were not withdrawn,
 // in the order of their versions.
 func (s *Store) ModuleLists(ctx context.Context, tenant, vm string) ([]verifier.ModuleList, error) {
-	return list(ctx, s.reading, scanModuleList, `SELECT `+moduleListColumns+` FROM module_list WHERE tenant = $1 AND vm = $2 AND withdrawn = 0 ORDER BY version`, tenant, vm)
+	return list(ctx, s.read, scanModuleList, `SELECT `+moduleListColumns+` FROM module_list WHERE tenant = $1 AND vm = $2 AND withdrawn = 0 ORDER BY version`, tenant, vm)
 }
 
 // TenantModuleLists implements verifier.Records.
 func (s *Store) TenantModuleLists(ctx context.Context, tenant string) ([]verifier.ModuleList, error) {
-	return list(ctx, s.reading, scanModuleList, `SELECT `+moduleListColumns+` FROM module_list WHERE tenant = $1 AND withdrawn = 0 ORDER BY vm, version`, tenant)
+	return list(ctx, s.read, scanModuleList, `SELECT `+moduleListColumns+` FROM module_list WHERE tenant = $1 AND withdrawn = 0 ORDER BY vm, version`, tenant)
 }
 
 // SaveModuleList implements verifier.Records. A version is written once.
@@ -54,6 +54,6 @@ func (s *Store) WithdrawModuleList(ctx context.Context, tenant, vm string, versi
 
 // LastModuleList implements verifier.Records: the highest version that ever was.
 func (s *Store) LastModuleList(ctx context.Context, tenant, vm string) (last uint64, err error) {
-	err = s.reading.QueryRowContext(ctx, `SELECT COALESCE(MAX(version), 0) FROM module_list WHERE tenant = $1 AND vm = $2`, tenant, vm).Scan(&last)
+	err = s.read.QueryRowContext(ctx, `SELECT COALESCE(MAX(version), 0) FROM module_list WHERE tenant = $1 AND vm = $2`, tenant, vm).Scan(&last)
 	return last, plain(err)
 }

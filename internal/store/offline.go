@@ -21,7 +21,7 @@ func scanOffline(r scanner) (o enroll.Offline, err error) {
 
 // Offline implements enroll.Leaves.
 func (s *Store) Offline(ctx context.Context, tenant, vm string) (enroll.Offline, error) {
-	return scanOffline(s.reading.QueryRowContext(ctx, offlineQuery, tenant, vm))
+	return scanOffline(s.read.QueryRowContext(ctx, offlineQuery, tenant, vm))
 }
 
 // UpdateOffline implements enroll.Leaves.

@@ -33,7 +33,7 @@ func scanReference(r scanner) (ref verifier.Reference, err error) {
 // References implements verifier.Records: the approved sets of a subject that were
 // not withdrawn, in the order of their versions.
 func (s *Store) References(ctx context.Context, tenant, subject string) ([]verifier.Reference, error) {
-	refs, err := list(ctx, s.reading, scanReference, `SELECT `+referenceColumns+` FROM reference WHERE tenant = $1 AND subject = $2 AND withdrawn = 0 ORDER BY version`, tenant, subject)
+	refs, err := list(ctx, s.read, scanReference, `SELECT `+referenceColumns+` FROM reference WHERE tenant = $1 AND subject = $2 AND withdrawn = 0 ORDER BY version`, tenant, subject)
 	if err != nil || len(refs) == 0 {
 		return refs, err
 	}
@@ -42,7 +42,7 @@ func (s *Store) References(ctx context.Context, tenant, subject string) ([]verif
 		key      uint32
 		approval []byte
 	}
-	olds, err := list(ctx, s.reading, func(r scanner) (o older, err error) {
+	olds, err := list(ctx, s.read, func(r scanner) (o older, err error) {
 		return o, r.Scan(&o.version, &o.key, &o.approval)
 	}, `SELECT version, key_version, approval FROM approval WHERE tenant = $1 AND subject = $2`, tenant, subject)
 	if err != nil {
@@ -69,7 +69,7 @@ func (s *Store) References(ctx context.Context, tenant, subject string) ([]verif
 // TenantReferences are the approved sets of all subjects of a tenant, without what
 // is there for older versions of the policy key.
 func (s *Store) TenantReferences(ctx context.Context, tenant string) ([]verifier.Reference, error) {
-	return list(ctx, s.reading, scanReference, `SELECT `+referenceColumns+` FROM reference WHERE tenant = $1 AND withdrawn = 0 ORDER BY subject, version`, tenant)
+	return list(ctx, s.read, scanReference, `SELECT `+referenceColumns+` FROM reference WHERE tenant = $1 AND withdrawn = 0 ORDER BY subject, version`, tenant)
 }
 
 // SaveReference implements verifier.Records. A version is written once.
@@ -136,7 +136,7 @@ func (s *Store) RotatePolicyKey(ctx context.Context, k keyring.Key, refs []verif
 // under each version of the policy key. -1 are those who never told.
 func (s *Store) Seals(ctx context.Context, tenant string) (map[int64]int, error) {
 	out := map[int64]int{}
-	_, err := list(ctx, s.reading, func(r scanner) (struct{}, error) {
+	_, err := list(ctx, s.read, func(r scanner) (struct{}, error) {
 		var version int64
 		var n int
 		err := r.Scan(&version, &n)
@@ -164,7 +164,7 @@ func (s *Store) WithdrawReference(ctx context.Context, tenant, subject string, v
 
 // LastVersion is the highest version of a subject's reference values that ever was.
 func (s *Store) LastVersion(ctx context.Context, tenant, subject string) (last uint64, err error) {
-	err = s.reading.QueryRowContext(ctx, `SELECT COALESCE(MAX(version), 0) FROM reference WHERE tenant = $1 AND subject = $2`, tenant, subject).Scan(&last)
+	err = s.read.QueryRowContext(ctx, `SELECT COALESCE(MAX(version), 0) FROM reference WHERE tenant = $1 AND subject = $2`, tenant, subject).Scan(&last)
 	return last, plain(err)
 }
 
@@ -185,7 +185,7 @@ func (s *Store) SaveResult(ctx context.Context, o verifier.Outcome) error {
 func (s *Store) Result(ctx context.Context, tenant, subject string) (verifier.Outcome, error) {
 	o := verifier.Outcome{Tenant: tenant, Subject: subject}
 	var at int64
-	err := s.reading.QueryRowContext(ctx, `SELECT at, status, code, result, token, seal_version FROM appraisal WHERE tenant = $1 AND subject = $2`, tenant, subject).Scan(&at, &o.Status, &o.Code, &o.Result, &o.Token, &o.Sealed)
+	err := s.read.QueryRowContext(ctx, `SELECT at, status, code, result, token, seal_version FROM appraisal WHERE tenant = $1 AND subject = $2`, tenant, subject).Scan(&at, &o.Status, &o.Code, &o.Result, &o.Token, &o.Sealed)
 	o.At = fromMillis(at)
 	return o, plain(err)
 }

@@ -64,6 +64,7 @@ type Store struct {
 	path    string
 	writing *sql.DB // one connection, owned by the writer goroutine
 	reading *sql.DB
+	read    *statements // of reading
 	now     func() time.Time
 
 	queue chan *job
@@ -126,6 +127,7 @@ func (s *Store) open(ctx context.Context) error {
 	}
 	s.reading.SetMaxOpenConns(readers)
 	s.reading.SetMaxIdleConns(readers)
+	s.read = &statements{db: s.reading}
 	return s.reading.PingContext(ctx)
 }
 
@@ -237,6 +239,7 @@ func (s *Store) write(ctx context.Context, do func(*tx) error) error {
 func (s *Store) writer(conn *sql.Conn) {
 	defer close(s.gone)
 	defer conn.Close()
+	write := &statements{db: conn}
 	batch := make([]*job, 0, maxBatch)
 	for {
 		batch = batch[:0]
@@ -260,7 +263,7 @@ func (s *Store) writer(conn *sql.Conn) {
 				break more
 			}
 		}
-		s.commit(conn, batch)
+		s.commit(write, batch)
 		for _, j := range batch {
 			close(j.answer)
 		}
@@ -269,7 +272,7 @@ func (s *Store) writer(conn *sql.Conn) {
 
 // commit runs a batch in one transaction. A job that fails is undone alone; an
 // error that may have undone the transaction fails them all.
-func (s *Store) commit(conn *sql.Conn, batch []*job) {
+func (s *Store) commit(conn *statements, batch []*job) {
 	// Not the callers' contexts: interrupting a statement would undo the others' work.
 	ctx := context.Background()
 	failAll := func(err error) {
@@ -346,7 +349,7 @@ func plain(err error) error {
 // tx is one job's view of the transaction.
 type tx struct {
 	ctx  context.Context
-	conn *sql.Conn
+	conn *statements
 	now  time.Time
 }
 

@@ -64,7 +64,7 @@ func (s *Store) Birth(ctx context.Context, v enroll.VM, disks []enroll.Disk, onc
 
 // VM implements enroll.Records.
 func (s *Store) VM(ctx context.Context, tenant, name string) (enroll.VM, error) {
-	v, err := scanVM(s.reading.QueryRowContext(ctx, `SELECT `+vmColumns+` FROM vm WHERE tenant = $1 AND name = $2`, tenant, name))
+	v, err := scanVM(s.read.QueryRowContext(ctx, `SELECT `+vmColumns+` FROM vm WHERE tenant = $1 AND name = $2`, tenant, name))
 	return v, plain(err)
 }
 
@@ -88,29 +88,29 @@ func (s *Store) Standing(ctx context.Context, tenant, name string) (st enroll.St
 
 // VMsOn implements enroll.Hosts.
 func (s *Store) VMsOn(ctx context.Context, tenant, host string) ([]enroll.VM, error) {
-	return list(ctx, s.reading, scanVM, `SELECT `+vmColumns+` FROM vm WHERE tenant = $1 AND host = $2 ORDER BY name`, tenant, host)
+	return list(ctx, s.read, scanVM, `SELECT `+vmColumns+` FROM vm WHERE tenant = $1 AND host = $2 ORDER BY name`, tenant, host)
 }
 
 // VMByEK reads the VM of an endorsement key, whichever tenant's it is.
 func (s *Store) VMByEK(ctx context.Context, ekPublic []byte) (enroll.VM, error) {
-	v, err := scanVM(s.reading.QueryRowContext(ctx, `SELECT `+vmColumns+` FROM vm WHERE ek_public = $1`, ekPublic))
+	v, err := scanVM(s.read.QueryRowContext(ctx, `SELECT `+vmColumns+` FROM vm WHERE ek_public = $1`, ekPublic))
 	return v, plain(err)
 }
 
 // HasEKOfLength says whether any VM has an endorsement key of so many bytes.
 func (s *Store) HasEKOfLength(ctx context.Context, n int) (some bool, err error) {
-	err = s.reading.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM vm WHERE length(ek_public) = $1)`, n).Scan(&some)
+	err = s.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM vm WHERE length(ek_public) = $1)`, n).Scan(&some)
 	return some, err
 }
 
 // VMs lists a tenant's VMs behind a name, in the order of names.
 func (s *Store) VMs(ctx context.Context, tenant, after string, limit int) ([]enroll.VM, error) {
-	return list(ctx, s.reading, scanVM, `SELECT `+vmColumns+` FROM vm WHERE tenant = $1 AND name > $2 ORDER BY name LIMIT $3`, tenant, after, limit)
+	return list(ctx, s.read, scanVM, `SELECT `+vmColumns+` FROM vm WHERE tenant = $1 AND name > $2 ORDER BY name LIMIT $3`, tenant, after, limit)
 }
 
 // AllVMs calls see with every VM of every tenant.
 func (s *Store) AllVMs(ctx context.Context, see func(enroll.VM) error) error {
-	rows, err := s.reading.QueryContext(ctx, `SELECT `+vmColumns+` FROM vm ORDER BY tenant, name`)
+	rows, err := s.read.QueryContext(ctx, `SELECT `+vmColumns+` FROM vm ORDER BY tenant, name`)
 	if err != nil {
 		return err
 	}
@@ -192,13 +192,13 @@ func scanDisk(r scanner) (d enroll.Disk, err error) {
 
 // Disk implements enroll.Disks.
 func (s *Store) Disk(ctx context.Context, tenant, vm, name string) (enroll.Disk, error) {
-	d, err := scanDisk(s.reading.QueryRowContext(ctx, `SELECT `+diskColumns+` FROM disk WHERE tenant = $1 AND vm = $2 AND name = $3`, tenant, vm, name))
+	d, err := scanDisk(s.read.QueryRowContext(ctx, `SELECT `+diskColumns+` FROM disk WHERE tenant = $1 AND vm = $2 AND name = $3`, tenant, vm, name))
 	return d, plain(err)
 }
 
 // Disks lists the disks of a VM.
 func (s *Store) Disks(ctx context.Context, tenant, vm string) ([]enroll.Disk, error) {
-	return list(ctx, s.reading, scanDisk, `SELECT `+diskColumns+` FROM disk WHERE tenant = $1 AND vm = $2 ORDER BY name`, tenant, vm)
+	return list(ctx, s.read, scanDisk, `SELECT `+diskColumns+` FROM disk WHERE tenant = $1 AND vm = $2 ORDER BY name`, tenant, vm)
 }
 
 // RecordVolumeKey implements enroll.Disks. The digest is written once: another
@@ -254,13 +254,13 @@ func (s *Store) SaveOrder(ctx context.Context, o enroll.Order, once enroll.Once)
 
 // Order implements enroll.Orders.
 func (s *Store) Order(ctx context.Context, tenant, vm string) (enroll.Order, error) {
-	o, err := scanOrder(s.reading.QueryRowContext(ctx, `SELECT `+orderColumns+` FROM vm_order WHERE tenant = $1 AND vm = $2`, tenant, vm))
+	o, err := scanOrder(s.read.QueryRowContext(ctx, `SELECT `+orderColumns+` FROM vm_order WHERE tenant = $1 AND vm = $2`, tenant, vm))
 	return o, plain(err)
 }
 
 // Orders lists a tenant's open orders; host narrows them, unless it is empty.
 func (s *Store) Orders(ctx context.Context, tenant, host string) ([]enroll.Order, error) {
-	return list(ctx, s.reading, scanOrder, `SELECT `+orderColumns+` FROM vm_order WHERE tenant = $1 AND (host = $2 OR $2 = '') ORDER BY vm`, tenant, host)
+	return list(ctx, s.read, scanOrder, `SELECT `+orderColumns+` FROM vm_order WHERE tenant = $1 AND (host = $2 OR $2 = '') ORDER BY vm`, tenant, host)
 }
 
 // DropOrder ends an order that nobody wants any more.
@@ -304,18 +304,18 @@ func scanHost(r scanner) (h enroll.Host, err error) {
 
 // Host implements enroll.Hosts.
 func (s *Store) Host(ctx context.Context, tenant, name string) (enroll.Host, error) {
-	h, err := scanHost(s.reading.QueryRowContext(ctx, `SELECT `+hostColumns+` FROM host WHERE tenant = $1 AND name = $2`, tenant, name))
+	h, err := scanHost(s.read.QueryRowContext(ctx, `SELECT `+hostColumns+` FROM host WHERE tenant = $1 AND name = $2`, tenant, name))
 	return h, plain(err)
 }
 
 // AllHosts are the hosts of every tenant.
 func (s *Store) AllHosts(ctx context.Context) ([]enroll.Host, error) {
-	return list(ctx, s.reading, scanHost, `SELECT `+hostColumns+` FROM host ORDER BY tenant, name`)
+	return list(ctx, s.read, scanHost, `SELECT `+hostColumns+` FROM host ORDER BY tenant, name`)
 }
 
 // Hosts lists a tenant's hosts.
 func (s *Store) Hosts(ctx context.Context, tenant string) ([]enroll.Host, error) {
-	return list(ctx, s.reading, scanHost, `SELECT `+hostColumns+` FROM host WHERE tenant = $1 ORDER BY name`, tenant)
+	return list(ctx, s.read, scanHost, `SELECT `+hostColumns+` FROM host WHERE tenant = $1 ORDER BY name`, tenant)
 }
 
 // once claims an idempotency key for what it makes.
@@ -334,7 +334,7 @@ func (s *Store) Repeated(ctx context.Context, tenant string, o enroll.Once) (str
 	}
 	var digest []byte
 	var object string
-	err := plain(s.reading.QueryRowContext(ctx, `SELECT digest, object FROM idempotency WHERE tenant = $1 AND key = $2`, tenant, o.Key).Scan(&digest, &object))
+	err := plain(s.read.QueryRowContext(ctx, `SELECT digest, object FROM idempotency WHERE tenant = $1 AND key = $2`, tenant, o.Key).Scan(&digest, &object))
 	switch {
 	case err == ErrNotFound:
 		return "", nil

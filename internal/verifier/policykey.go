@@ -56,7 +56,7 @@ type policyKey struct {
 
 	mu sync.Mutex
 	// verified has the hashes of statements and signatures that the primary version
-	// was found to have made: every boot of every VM asks for the same ones.
+	// made here or was found to have made: every boot of every VM asks for the same ones.
 	verified map[[sha256.Size]byte]struct{}
 }
 
@@ -65,11 +65,7 @@ const maxVerified = 1 << 16
 
 // verify is attest.Verify under the primary version.
 func (k *policyKey) verify(signed *attest.SignedStatement) (*attest.ReferenceValues, error) {
-	h := sha256.New()
-	h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(signed.Statement)))) // so that no two pairs read the same
-	h.Write(signed.Statement)
-	h.Write(signed.Signature)
-	id := [sha256.Size]byte(h.Sum(nil))
+	id := statementID(signed)
 	k.mu.Lock()
 	_, known := k.verified[id]
 	k.mu.Unlock()
@@ -80,13 +76,26 @@ func (k *policyKey) verify(signed *attest.SignedStatement) (*attest.ReferenceVal
 	if err != nil {
 		return nil, err
 	}
+	k.remember(id)
+	return r, nil
+}
+
+// remember keeps the id of a statement that the primary version signed.
+func (k *policyKey) remember(id [sha256.Size]byte) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.verified == nil || len(k.verified) >= maxVerified {
 		k.verified = map[[sha256.Size]byte]struct{}{}
 	}
 	k.verified[id] = struct{}{}
-	return r, nil
+}
+
+func statementID(signed *attest.SignedStatement) [sha256.Size]byte {
+	h := sha256.New()
+	h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(signed.Statement)))) // so that no two pairs read the same
+	h.Write(signed.Statement)
+	h.Write(signed.Signature)
+	return [sha256.Size]byte(h.Sum(nil))
 }
 
 func (k *policyKey) primary() crypto.Signer { return k.signers[k.key.Primary] }
@@ -147,6 +156,7 @@ func (k *policyKey) sign(s *attest.Statement, subject string, created time.Time)
 		}
 		if version == k.key.Primary {
 			ref.Signed = *signed
+			k.remember(statementID(signed))
 			continue
 		}
 		if ref.Older == nil {

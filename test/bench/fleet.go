@@ -154,7 +154,7 @@ func (f *fleet) order(ctx context.Context, n int) error {
 		if err := conn.Call(ctx, "POST", "/v1/vms", map[string]string{"name": m.name, "host": "localhost"}, nil); err != nil {
 			return err
 		}
-		key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		if err != nil {
 			return err
 		}
