@@ -17,6 +17,15 @@ type ELFInfo struct {
 	HasLayoutCRC bool
 	// StructSize is the length of the section that becomes struct module.
 	StructSize uint64
+	// Symbols are what the module takes from the kernel and other modules, with
+	// the versions it was built against, in the order in which a kernel resolves them.
+	Symbols []SymbolVersion
+}
+
+// SymbolVersion is a symbol and the CRC of its type (CONFIG_MODVERSIONS).
+type SymbolVersion struct {
+	Name string
+	CRC  uint32
 }
 
 // Release is the kernel release in the vermagic.
@@ -30,8 +39,8 @@ type notELF string
 
 func (e notELF) Error() string { return string(e) }
 
-// ReadELF finds the .modinfo and __versions sections of a relocatable 64-bit
-// ELF file. It follows offsets only after it has compared them with the length.
+// ReadELF finds the .modinfo, __versions and .symtab sections of a relocatable
+// 64-bit ELF file. It follows offsets only after it has compared them with the length.
 func ReadELF(file []byte) (ELFInfo, error) {
 	var e ELFInfo
 	if len(file) <= 64 {
@@ -67,6 +76,7 @@ func ReadELF(file []byte) (ELFInfo, error) {
 		return file[off:][:size]
 	}
 	names := body(header(shstrndx))
+	var versions, symbols, strings []byte
 	for i := range shnum {
 		h := header(i)
 		switch cString(names, uint64(o.Uint32(h))) {
@@ -75,16 +85,44 @@ func ReadELF(file []byte) (ELFInfo, error) {
 		case ".gnu.linkonce.this_module":
 			e.StructSize = o.Uint64(h[32:])
 		case "__versions":
-			// struct modversion_info: a CRC in a long, and 56 bytes of name.
-			for v := body(h); len(v) >= 64; v = v[64:] {
-				if cString(v, 8) == "module_layout" {
-					e.LayoutCRC, e.HasLayoutCRC = o.Uint32(v), true
-					break
-				}
+			versions = body(h)
+		case ".symtab":
+			symbols = body(h)
+			if link := uint64(o.Uint32(h[40:])); link < shnum {
+				strings = body(header(link))
 			}
 		}
 	}
+	e.readVersions(o, versions, symbols, strings)
 	return e, nil
+}
+
+// readVersions joins the table of versions with the symbols that are undefined
+// in the module: the kernel goes by the order of these.
+func (e *ELFInfo) readVersions(o binary.ByteOrder, versions, symbols, names []byte) {
+	if len(versions) > 64*maxSymbols {
+		return
+	}
+	// struct modversion_info: a CRC in a long, and 56 bytes of name.
+	known := make(map[string]uint32, len(versions)/64)
+	for v := versions; len(v) >= 64; v = v[64:] {
+		name := cString(v[:64], 8)
+		known[name] = o.Uint32(v)
+		if name == "module_layout" && !e.HasLayoutCRC {
+			e.LayoutCRC, e.HasLayoutCRC = o.Uint32(v), true
+		}
+	}
+	// Elf64_Sym: name, info, other, section, value, size.
+	for s := symbols; len(s) >= 24 && len(e.Symbols) < len(known); s = s[24:] {
+		if o.Uint16(s[6:]) != 0 { // not SHN_UNDEF
+			continue
+		}
+		if name := cString(names, uint64(o.Uint32(s))); name != "" {
+			if crc, ok := known[name]; ok {
+				e.Symbols = append(e.Symbols, SymbolVersion{name, crc})
+			}
+		}
+	}
 }
 
 func readModinfo(b []byte, e *ELFInfo) {

@@ -97,10 +97,9 @@ func AssumeFeatures(builtin []*x509.Certificate) Features {
 type Kernel struct {
 	Release  string
 	Features Features
-	// Own is what one of the kernel's own modules says: a module of another
-	// kernel is compared with it. Nil when none is known.
-	Own *ELFInfo
 
+	own       *ELFInfo          // one of its own modules
+	versions  map[string]uint32 // of symbols, as its own modules know them
 	keys      ring
 	forbidden *Forbidden
 	dropped   []*x509.Certificate // enrolled, and forbidden
@@ -117,6 +116,34 @@ func NewKernel(release string, f Features, builtin, enrolled []*x509.Certificate
 		k.keys.add(c, "enrolled", f)
 	}
 	return k
+}
+
+// Learn takes what one of the kernel's own modules says: modules of other kernels
+// are compared with it. The more of them, the more symbols are known. Not while
+// the kernel is used.
+func (k *Kernel) Learn(own ELFInfo) {
+	if k.own == nil && own.HasLayoutCRC {
+		k.own = &own
+	}
+	for _, s := range own.Symbols {
+		if k.versions == nil {
+			k.versions = map[string]uint32{}
+		}
+		k.versions[s.Name] = s.CRC
+	}
+}
+
+// disagrees lists the symbols of a module whose version is another one here.
+func (k *Kernel) disagrees(e ELFInfo) (out []string) {
+	if !k.Features.Versions {
+		return nil
+	}
+	for _, s := range e.Symbols {
+		if crc, ok := k.versions[s.Name]; ok && crc != s.CRC {
+			out = append(out, s.Name)
+		}
+	}
+	return out
 }
 
 // Builtin tells whether the kernel was built with the key that c certifies.

@@ -15,6 +15,8 @@ const (
 	// maxSections bounds the walk over ELF section headers. Modules built
 	// with -ffunction-sections have a few thousand.
 	maxSections = 1 << 16
+	// maxSymbols bounds the table of symbol versions; the largest driver takes 1,100.
+	maxSymbols = 1 << 14
 	// maxModinfo bounds the .modinfo section; aliases make it 100 KB in the worst driver.
 	maxModinfo = 4 << 20
 	// maxImage bounds a kernel after decompression, and maxPayload before:

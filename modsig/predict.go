@@ -55,11 +55,16 @@ func (r *Report) Predict(m Mode) Outcome {
 	case r.layout:
 		return fail("ENOEXEC", name+": version magic '"+r.ELF.Vermagic+"' should be that of "+r.kernel.Release)
 	}
-	o.Loads = true
 	if r.cause != verified {
-		o.Taints = true
 		lines = append(lines, name+": module verification failed: signature and/or required key missing - tainting kernel")
 	}
+	if len(r.symbols) > 0 {
+		for _, s := range r.symbols {
+			lines = append(lines, name+": disagrees about version of symbol "+s, name+": Unknown symbol "+s+" (err -22)")
+		}
+		return fail("EINVAL")
+	}
+	o.Loads, o.Taints = true, r.cause != verified
 	o.Message = strings.Join(lines, "\n")
 	return o
 }

@@ -53,9 +53,10 @@ type Report struct {
 	kernel  *Kernel
 	cause   cause
 	printed []string
-	notELF  string // why it is no module, as the kernel says it
-	size    bool   // its struct module has another size
-	layout  bool   // it was built for another kernel's structures
+	notELF  string   // why it is no module, as the kernel says it
+	size    bool     // its struct module has another size
+	layout  bool     // it was built for another kernel's structures
+	symbols []string // whose versions are other ones
 }
 
 // Options are what Check needs beside the module and its kernel.
@@ -78,11 +79,12 @@ func (m *Module) Check(k *Kernel, o Options) *Report {
 	release := r.ELF.Release()
 	other := release != "" && k.Release != "" && release != k.Release
 	r.layout = other
-	if own := k.Own; own != nil && own.HasLayoutCRC && r.ELF.HasLayoutCRC {
+	if own := k.own; own != nil && own.HasLayoutCRC && r.ELF.HasLayoutCRC {
 		r.layout = own.LayoutCRC != r.ELF.LayoutCRC
 		// Since 6.4 the size of the structure is compared first.
 		r.size = k.atLeast(6, 4) && own.StructSize != r.ELF.StructSize
 	}
+	r.symbols = k.disagrees(m.ELF)
 	r.name(v, o, other)
 	for _, f := range v.found {
 		r.Findings = append(r.Findings, Findings.New(f.code, o.Name, f.evidence, f.args...))
@@ -122,8 +124,11 @@ func (r *Report) name(v *check, o Options, other bool) {
 	if other && (r.Verdict == Valid || r.Verdict == UnknownKey) {
 		r.Verdict = WrongKernel
 	}
-	if other {
+	switch {
+	case other:
 		v.note("MODULE_OTHER_KERNEL", "vermagic "+release, release, v.kernel.Release)
+	case len(r.symbols) > 0: // the same release, built anew
+		v.note("MODULE_SYMBOL_VERSION", "another version of symbol "+r.symbols[0], r.symbols[0])
 	}
 	for i := range r.Signers {
 		r.remarks(v, &r.Signers[i], o.Now)

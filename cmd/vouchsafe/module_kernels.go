@@ -115,8 +115,10 @@ func (k *moduleKernel) read(path, release string, enrolled []*x509.Certificate) 
 	}
 	k.judge = modsig.NewKernel(release, features, im.Builtin, enrolled)
 	for _, modules := range []string{filepath.Join(dir, "../lib/modules", release, "kernel"), filepath.Join(dir, "kernel")} {
-		if own := oneModule(modules); own != nil {
-			k.judge.Own = own
+		if own := someModules(modules); len(own) > 0 {
+			for _, e := range own {
+				k.judge.Learn(e)
+			}
 			break
 		}
 	}
@@ -133,23 +135,32 @@ func readImage(path string) (*modsig.Image, error) {
 // maxImageFile bounds a kernel image on disk: Debian's have 8 to 14 MB.
 const maxImageFile = 512 << 20
 
-// oneModule returns what the first module under dir says of its kernel.
-func oneModule(dir string) (own *modsig.ELFInfo) {
+// ownModules is how many of a kernel's modules are read to know the versions of its
+// symbols. Of 3,870 modules of Debian's other 6.12 that the cloud kernel refuses for
+// a symbol, 32 of its own tell 3,757; the 123 first of every directory told fewer.
+const ownModules = 32
+
+// someModules returns what modules from all over dir say of their kernel.
+func someModules(dir string) (own []modsig.ELFInfo) {
+	var paths []string
 	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() || !isModuleName(path) {
-			return nil
+		if err == nil && d.Type().IsRegular() && isModuleName(path) {
+			paths = append(paths, path)
 		}
-		file, err := readBounded(path, modsig.MaxModule)
+		return nil
+	})
+	for i := range min(ownModules, len(paths)) {
+		file, err := readBounded(paths[i*len(paths)/min(ownModules, len(paths))], modsig.MaxModule)
 		if err == nil {
 			file, err = modsig.Decompress(file, nil)
 		}
-		if err == nil {
-			if e, err := modsig.ReadELF(modsig.Split(file).Content); err == nil && e.HasLayoutCRC {
-				own = &e
-			}
+		if err != nil {
+			continue
 		}
-		return fs.SkipAll
-	})
+		if e, err := modsig.ReadELF(modsig.Split(file).Content); err == nil && e.HasLayoutCRC {
+			own = append(own, e)
+		}
+	}
 	return own
 }
 

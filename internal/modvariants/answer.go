@@ -33,10 +33,12 @@ func (b *Boot) Agrees(want modsig.Outcome, got Answer) (bool, []string) {
 	if want.Message != "" {
 		log = strings.Split(want.Message, "\n")
 	}
-	if want.Taints && b.warned {
-		log = slices.DeleteFunc(log, func(l string) bool { return strings.HasSuffix(l, " - tainting kernel") })
+	warning := func(l string) bool { return strings.HasSuffix(l, " - tainting kernel") }
+	warns := slices.ContainsFunc(log, warning)
+	if b.warned {
+		log = slices.DeleteFunc(log, warning)
 	}
-	b.warned = b.warned || want.Taints
+	b.warned = b.warned || warns
 	if i := slices.IndexFunc(log, func(l string) bool { return strings.HasPrefix(l, "Lockdown: ") }); i >= 0 {
 		// Ten such lines in five seconds, boot included, and no more.
 		if b.lockdowns++; b.lockdowns > 8 && !slices.Contains(got.Log, log[i]) {
@@ -50,7 +52,7 @@ var (
 	// noise is what the kernel says at the time of a load about other things:
 	// the clock, its crypto self-tests, an OID unknown to it (a better line
 	// follows), and type information of another build, which it goes on without.
-	noise  = regexp.MustCompile(`^(tsc|clocksource|alg|random|BPF|input|PKCS7: Unknown OID): ?|^failed to validate module \[dummy\] BTF`)
+	noise  = regexp.MustCompile(`^(tsc|clocksource|hrtimer|alg|random|BPF|input|PKCS7: Unknown OID): ?|^failed to validate module \[dummy\] BTF`)
 	caller = regexp.MustCompile(`^Lockdown: \w+:`)
 	number = regexp.MustCompile(`^((?:PKCS7: )?Unsupported (?:digest algo|pkey algo|data type))(?::)? \d+$`)
 )

@@ -153,7 +153,7 @@ func compare(t *testing.T, k aKernel, mode modsig.Mode, mok bool, files []varian
 	}
 	kernel := modsig.NewKernel(k.release, k.features, k.builtin, enrolled)
 	if e, err := modsig.ReadELF(k.genuine); err == nil {
-		kernel.Own = &e
+		kernel.Learn(e)
 	}
 	var boot variants.Boot
 	for i, f := range files {
