@@ -131,8 +131,12 @@ func VerifyModules(signed *SignedModuleList, key *ecdsa.PublicKey) (*AllowedModu
 	if !ecdsa.VerifyASN1(key, moduleListDigest(signed.List), signed.Signature) {
 		return nil, errors.New("verifying a module list: the signature is not by the tenant's policy key")
 	}
+	return readModuleList(signed.List)
+}
+
+func readModuleList(raw []byte) (*AllowedModules, error) {
 	m := &AllowedModules{names: map[string][][]byte{}, digests: map[string]bool{}}
-	d := json.NewDecoder(bytes.NewReader(signed.List))
+	d := json.NewDecoder(bytes.NewReader(raw))
 	d.DisallowUnknownFields() // what we do not understand may allow less than we think
 	if err := d.Decode(&m.list); err != nil {
 		return nil, fmt.Errorf("verifying a module list: %v", err)

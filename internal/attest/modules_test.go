@@ -248,7 +248,7 @@ func TestModuleListRefuses(t *testing.T) {
 	}
 }
 
-func FuzzVerifyModules(f *testing.F) {
+func FuzzReadModuleList(f *testing.F) {
 	l := moduleList(f, nil).List()
 	signed, err := l.Sign(policyKey)
 	if err != nil {
@@ -256,16 +256,12 @@ func FuzzVerifyModules(f *testing.F) {
 	}
 	f.Add(signed.List)
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		sig, err := policyKey.Sign(rand.Reader, moduleListDigest(raw), crypto.SHA384)
-		if err != nil {
-			t.Fatal(err)
-		}
-		m, err := VerifyModules(&SignedModuleList{raw, sig}, &policyKey.PublicKey)
+		m, err := readModuleList(raw)
 		if err != nil {
 			return
 		}
 		l := m.List()
-		if _, err := l.Sign(policyKey); err != nil {
+		if err := l.check(); err != nil {
 			t.Errorf("what was accepted cannot be signed: %v", err)
 		}
 	})
