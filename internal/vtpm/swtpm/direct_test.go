@@ -129,7 +129,7 @@ func TestDirectGivesWay(t *testing.T) {
 			d.Write(b[:n])
 		}
 	}()
-	far.SetDeadline(time.Now().Add(5 * time.Second))
+	far.SetDeadline(time.Now().Add(time.Minute)) // a machine may have other work
 	for range 100 { // always within its patience
 		if _, err := far.Write([]byte("x")); err != nil {
 			t.Fatal(err)
@@ -139,7 +139,7 @@ func TestDirectGivesWay(t *testing.T) {
 		}
 		began := time.Now()
 		runtime.GC()
-		if took := time.Since(began); took > time.Second {
+		if took := time.Since(began); took > 10*time.Second {
 			t.Fatalf("a collection took %v", took)
 		}
 	}
