@@ -4,8 +4,10 @@ import (
 	"context"
 	"time"
 
+	"github.com/vouchsafe/vouchsafe/internal/ca"
 	"github.com/vouchsafe/vouchsafe/internal/enroll"
 	"github.com/vouchsafe/vouchsafe/internal/hosting"
+	"github.com/vouchsafe/vouchsafe/internal/keyring"
 )
 
 // LeasePath is a path with a VM's name and a lease's id.
@@ -17,6 +19,19 @@ type LeasePath struct {
 func leaseOut(g enroll.Granted) hosting.Lease {
 	return hosting.Lease{ID: g.Lease.ID.String(), Generation: g.Lease.Generation, Seconds: int(g.For / time.Second),
 		OpenKey: g.OpenKey.Reveal(), SealKey: g.SealKey.Reveal(), Residence: string(g.Residence), Findings: g.Findings}
+}
+
+// ownLease wants a host that speaks of a lease to be the one that has it: the id
+// alone proves nothing, since every residence statement names it.
+func (s *server) ownLease(ctx context.Context, in LeasePath) (keyring.ID, error) {
+	id, err := keyID(in.ID)
+	if who := caller(ctx); err == nil && who.Kind == ca.KindAgent {
+		var st enroll.Standing
+		if st, err = s.Store.Standing(ctx, who.Tenant, in.Name); err == nil && st.Lease != nil {
+			err = sameHost(ctx, st.Lease.Host)
+		}
+	}
+	return id, err
 }
 
 func (s *server) leases() {
@@ -36,7 +51,7 @@ func (s *server) leases() {
 		Body hosting.ConfirmLease
 	}
 	operation(s, "POST", "/v1/vms/{name}/lease/{id}/confirm", "confirm-lease", "The state of the lease's generation is written", agents, func(ctx context.Context, in *confirm) (*none, error) {
-		id, err := keyID(in.ID)
+		id, err := s.ownLease(ctx, in.LeasePath)
 		if err != nil {
 			return nil, err
 		}
@@ -47,7 +62,7 @@ func (s *server) leases() {
 		body[hosting.RenewLease]
 	}
 	operation(s, "POST", "/v1/vms/{name}/lease/{id}/renew", "renew-lease", "Make a lease last longer, and say what the host counted", agents, func(ctx context.Context, in *renew) (*body[hosting.Lease], error) {
-		id, err := keyID(in.ID)
+		id, err := s.ownLease(ctx, in.LeasePath)
 		if err != nil {
 			return nil, err
 		}
@@ -55,7 +70,7 @@ func (s *server) leases() {
 		return answer(leaseOut(g)), err
 	})
 	operation(s, "DELETE", "/v1/vms/{name}/lease/{id}", "return-lease", "Give a lease back", agents, func(ctx context.Context, in *LeasePath) (*none, error) {
-		id, err := keyID(in.ID)
+		id, err := s.ownLease(ctx, *in)
 		if err != nil {
 			return nil, err
 		}

@@ -65,7 +65,11 @@ func (e *Enroller) Lend(ctx context.Context, a Ask) (Granted, error) {
 	fail := func(err error) (Granted, error) {
 		return Granted{}, e.refuse(ctx, a.Tenant, a.Actor, "vtpm.lease", a.VM, fmt.Errorf("lending %s to %s: %w", a.VM, a.Host, err))
 	}
-	if err := e.budget.spend(Admissions, a.Tenant, a.VM); err != nil {
+	who, err := e.asker(ctx, a)
+	if err == nil {
+		err = e.budget.spend(Admissions, a.Tenant, who)
+	}
+	if err != nil {
 		return Granted{}, fmt.Errorf("lending %s to %s: %w", a.VM, a.Host, err)
 	}
 	// 1. May keys go to this host?
@@ -114,6 +118,20 @@ func (e *Enroller) Lend(ctx context.Context, a Ask) (Granted, error) {
 	}
 	_, err = intent.Done(ctx, map[string]string{"lease": s.Lease.ID.String(), "generation": strconv.FormatInt(s.Lease.Generation, 10)})
 	return g, err
+}
+
+// asker is whose budget a request for a lease is taken from: the VM's, so that one
+// that boots in a loop holds up no other. A host that asks for what is not its own
+// pays itself, or it could keep the VMs of others from starting.
+func (e *Enroller) asker(ctx context.Context, a Ask) (string, error) {
+	vm, err := e.Records.VM(ctx, a.Tenant, a.VM)
+	switch {
+	case err == nil && vm.Host == a.Host:
+		return a.VM, nil
+	case err == nil || errors.Is(err, ErrNotFound):
+		return "host/" + a.Host, nil
+	}
+	return "", err
 }
 
 // lend is the decision: from what stands and what is asked to what shall stand.

@@ -1,0 +1,48 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+
+	"github.com/vouchsafe/vouchsafe/internal/ca"
+	"github.com/vouchsafe/vouchsafe/internal/hosting"
+)
+
+// TestRogueHost: a host's credential says nothing about VMs on other hosts. The
+// id of their leases is no secret, since each residence statement has it.
+func TestRogueHost(t *testing.T) {
+	s := newService(t)
+	op := s.operator()
+	h1 := s.issue(s.backend.Office, ca.AgentProfile, ca.KindAgent, "h1")
+	rogue := s.issue(s.backend.Office, ca.AgentProfile, ca.KindAgent, "h2")
+	for _, h := range []string{"h1", "h2"} {
+		s.want("host", op, "POST", "/v1/hosts", fmt.Sprintf(`{"name":%q,"accept_unattested":true}`, h), 200, "")
+	}
+	s.want("create", op, "POST", "/v1/vms", fmt.Sprintf(`{"name":"web1","host":"h1","ek_public":%s}`, ekPEM(t)), 200, "")
+	var l hosting.Lease
+	if err := json.Unmarshal([]byte(s.want("lease", h1, "POST", "/v1/vms/web1/lease", `{"host":"h1","generation":0}`, 200, "")), &l); err != nil {
+		t.Fatal(err)
+	}
+	path := "/v1/vms/web1/lease/" + l.ID
+	s.want("confirming it", rogue, "POST", path+"/confirm", `{"generation":1}`, 403, "OTHER_HOST")
+	s.want("counting resets that were none", rogue, "POST", path+"/renew", `{"counters":{"reset":0,"restart":0,"ever":9000000000000000000}}`, 403, "OTHER_HOST")
+	s.want("ending it", rogue, "DELETE", path, "", 403, "OTHER_HOST")
+	s.want("its own host", h1, "POST", path+"/confirm", `{"generation":1}`, 204, "")
+	s.want("its own host", h1, "POST", path+"/renew", `{"counters":{"reset":1,"restart":0,"ever":1}}`, 200, l.ID)
+	s.want("its own host", h1, "DELETE", path, "", 204, "")
+	s.want("a VM that is not", rogue, "DELETE", "/v1/vms/web9/lease/"+l.ID, "", 404, "NOT_FOUND")
+
+	// Asking for a lease in vain is on the account of who asks.
+	before := s.backend.Audit.Size()
+	for range 60 {
+		s.as(rogue, "POST", "/v1/vms/web1/lease", `{"host":"h2","generation":1}`)
+	}
+	s.want("its own host, after others asked in vain", h1, "POST", "/v1/vms/web1/lease", `{"host":"h1","generation":1}`, 200, "")
+	for i := range 100 {
+		s.as(rogue, "POST", fmt.Sprintf("/v1/vms/no%d/lease", i), `{"host":"h2","generation":1}`)
+	}
+	if n := s.backend.Audit.Size() - before; n > 100 {
+		t.Errorf("a host that asks for what is not its own left %d records", n)
+	}
+}
