@@ -3,7 +3,10 @@ package api
 import (
 	"encoding/json"
 	"fmt"
+	"runtime"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/vouchsafe/vouchsafe/internal/ca"
 	"github.com/vouchsafe/vouchsafe/internal/hosting"
@@ -44,5 +47,56 @@ func TestRogueHost(t *testing.T) {
 	}
 	if n := s.backend.Audit.Size() - before; n > 100 {
 		t.Errorf("a host that asks for what is not its own left %d records", n)
+	}
+}
+
+// TestHostileHost: a host that sends as much as a request may have, many times at
+// once, does not fill the memory; and what hosts do all day is not held up by it.
+func TestHostileHost(t *testing.T) {
+	s := newService(t)
+	op := s.operator()
+	h1 := s.issue(s.backend.Office, ca.AgentProfile, ca.KindAgent, "h1")
+	rogue := s.issue(s.backend.Office, ca.AgentProfile, ca.KindAgent, "h2")
+	for _, h := range []string{"h1", "h2"} {
+		s.want("host", op, "POST", "/v1/hosts", fmt.Sprintf(`{"name":%q,"accept_unattested":true}`, h), 200, "")
+	}
+	s.want("create", op, "POST", "/v1/vms", fmt.Sprintf(`{"name":"web1","host":"h1","ek_public":%s}`, ekPEM(t)), 200, "")
+	const many = 48
+	head, tail := `{"nonce":"AAAA","carried":[],"items":[{"type":"tcg-event-log","data":"`, `"}]}`
+	body := head + strings.Repeat("A", 4<<20-4096) + tail
+	runtime.GC()
+	var start, now runtime.MemStats
+	runtime.ReadMemStats(&start)
+	answers := make(chan string, many)
+	for range many {
+		go func() {
+			status, text := s.as(rogue, "POST", "/v1/hosts/h2/evidence", body)
+			answers <- fmt.Sprintf("%d %.60s", status, text)
+		}()
+	}
+	meanwhile, most, refused := false, uint64(0), 0
+	for n := 0; n < many; {
+		select {
+		case text := <-answers:
+			n++
+			if strings.HasPrefix(text, "429") {
+				refused++
+			}
+			if !strings.HasPrefix(text, "4") && !strings.HasPrefix(text, "503") {
+				t.Errorf("hostile evidence: %s", text)
+			}
+		case <-time.After(time.Millisecond):
+			runtime.ReadMemStats(&now)
+			most = max(most, now.HeapInuse)
+			if !meanwhile {
+				meanwhile = true
+				s.want("another host meanwhile", h1, "POST", "/v1/vms/web1/lease", `{"host":"h1","generation":0}`, 200, "")
+			}
+		}
+	}
+	grown := int64(most) - int64(start.HeapInuse)
+	t.Logf("%d at once, %d refused for it: the heap grew by %d MiB", many, refused, grown>>20)
+	if grown > 150<<20 || refused == 0 {
+		t.Error("a host fills the memory")
 	}
 }
