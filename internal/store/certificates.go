@@ -135,21 +135,11 @@ func (s *Store) Revoke(ctx context.Context, tenant, serial string, reason ca.Rea
 func (s *Store) RevokeSubject(ctx context.Context, tenant, subject string, reason ca.Reason) ([]string, error) {
 	var serials []string
 	err := s.write(ctx, func(t *tx) error {
-		serials = nil
-		rows, err := t.conn.QueryContext(t.ctx, `SELECT serial FROM certificate WHERE tenant = $1 AND subject = $2 AND state <> 'revoked' AND not_after > $3`, tenant, subject, millis(t.now))
+		var err error
+		serials, err = list(t.ctx, t.conn, func(r scanner) (serial string, err error) { return serial, r.Scan(&serial) },
+			`SELECT serial FROM certificate WHERE tenant = $1 AND subject = $2 AND state <> 'revoked' AND not_after > $3`, tenant, subject, millis(t.now))
 		if err != nil {
-			return err
-		}
-		for rows.Next() {
-			var serial string
-			if err := rows.Scan(&serial); err != nil {
-				rows.Close()
-				return err
-			}
-			serials = append(serials, serial)
-		}
-		if err := rows.Close(); err != nil {
-			return err
+			return err // half a list would pass for all of it
 		}
 		for _, serial := range serials {
 			if err := t.revoke(tenant, serial, reason); err != nil {

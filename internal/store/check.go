@@ -75,7 +75,7 @@ func (s *Store) UnfinishedRevocations(ctx context.Context) ([][2]string, error) 
 		return vm, err
 	}, `SELECT v.tenant, v.name FROM vm v WHERE v.state = 'revoked' AND EXISTS (
 			SELECT 1 FROM certificate c WHERE c.tenant = v.tenant AND c.state = 'issued' AND c.not_after > $1
-			AND (c.serial = v.ek_serial OR c.profile = 'vm-identity' AND c.subject LIKE 'spiffe://%/' || v.tenant || '/vm/' || v.name))
+			AND (c.serial = v.ek_serial OR c.profile = 'vm-identity' AND c.subject GLOB 'spiffe://*/' || v.tenant || '/vm/' || v.name))
 		ORDER BY v.tenant, v.name`, millis(s.now()))
 }
 
