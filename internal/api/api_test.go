@@ -345,3 +345,26 @@ func TestCRL(t *testing.T) {
 		t.Errorf("number %v, %d entries", crl.Number, len(crl.RevokedCertificateEntries))
 	}
 }
+
+// TestCRLOfAnotherDay: as many entries as yesterday are not the same entries.
+func TestCRLOfAnotherDay(t *testing.T) {
+	s := newService(t)
+	a, err := s.backend.Office.Authority(ca.Operator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expired, revoked := ca.Revocation{Serial: "a1", At: time.Now()}, ca.Revocation{Serial: "b2", At: time.Now()}
+	list, err := a.CRL(1, []ca.Revocation{expired}, time.Now().Add(-time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh := func(now ...ca.Revocation) bool {
+		return (&server{Backend: s.backend}).freshCRLs(list, now, []*ca.Authority{a}) != nil
+	}
+	if !fresh(expired) {
+		t.Error("the same list is signed again")
+	}
+	if fresh(revoked) {
+		t.Error("one expired and another was revoked, and the old list is given out")
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/vouchsafe/vouchsafe/internal/audit"
 	"github.com/vouchsafe/vouchsafe/internal/ca"
@@ -207,7 +208,7 @@ func (s *server) crl(ctx context.Context, p ca.Purpose) ([][]byte, error) {
 		return nil, fmt.Errorf("this service has no %s authority", p)
 	}
 	if stored, err := s.Store.CRL(ctx, p); err == nil {
-		if ders := s.freshCRLs(stored, len(revoked), authorities); ders != nil {
+		if ders := s.freshCRLs(stored, revoked, authorities); ders != nil {
 			return ders, nil
 		}
 	}
@@ -240,9 +241,13 @@ func (s *server) crl(ctx context.Context, p ca.Purpose) ([][]byte, error) {
 	return ders, err
 }
 
+func sameRevoked(e x509.RevocationListEntry, r ca.Revocation) bool {
+	return fmt.Sprintf("%x", e.SerialNumber) == r.Serial
+}
+
 // freshCRLs takes lists on record apart, if they are as good as new ones: one of
-// each authority, with as many entries, and not old.
-func (s *server) freshCRLs(stored []byte, entries int, authorities []*ca.Authority) (ders [][]byte) {
+// each authority, with the same entries, and not old.
+func (s *server) freshCRLs(stored []byte, revoked []ca.Revocation, authorities []*ca.Authority) (ders [][]byte) {
 	for rest := stored; len(rest) > 0; {
 		var one asn1.RawValue
 		var err error
@@ -250,7 +255,7 @@ func (s *server) freshCRLs(stored []byte, entries int, authorities []*ca.Authori
 			return nil
 		}
 		old, err := x509.ParseRevocationList(one.FullBytes)
-		if err != nil || len(old.RevokedCertificateEntries) != entries || len(ders) == len(authorities) || old.CheckSignatureFrom(authorities[len(ders)].Certificate) != nil {
+		if err != nil || !slices.EqualFunc(old.RevokedCertificateEntries, revoked, sameRevoked) || len(ders) == len(authorities) || old.CheckSignatureFrom(authorities[len(ders)].Certificate) != nil {
 			return nil
 		}
 		if age := s.Now().Sub(old.ThisUpdate); age < 0 || age >= crlFresh {
