@@ -43,17 +43,10 @@ func (s *Statement) approve(key crypto.Signer, ref []byte) (*Approval, error) {
 	if err != nil {
 		return nil, err
 	}
-	bank, err := eventlog.ParseAlg(s.Bank)
+	selection, digest, err := s.policyPCR()
 	if err != nil {
 		return nil, fmt.Errorf("signing reference values: %w", err)
 	}
-	values := map[int][]byte{UnlockPCR: make([]byte, bank.Size())}
-	for _, p := range s.PCRs {
-		if p.PCR != UnlockPCR {
-			values[p.PCR] = p.Value
-		}
-	}
-	selection, digest := PolicyPCR(bank, values)
 	h, _ := hashOf(area.NameAlg)
 	toSign := h.New()
 	toSign.Write(digest)
@@ -70,6 +63,23 @@ func (s *Statement) approve(key crypto.Signer, ref []byte) (*Approval, error) {
 	sig := tpm2.TPMTSignature{SigAlg: tpm2.AlgECDSA}
 	sig.Signature.ECC = tpm2.TPMSSignatureECC{Hash: area.NameAlg, SignatureR: rs.R.FillBytes(make([]byte, n)), SignatureS: rs.S.FillBytes(make([]byte, n))}
 	return &Approval{digest, bytes.Clone(ref), selection, tpm2.Marshal(&sig)}, nil
+}
+
+// policyPCR is what a TPM compares with in a boot that the statement approves:
+// its values, and zero in UnlockPCR.
+func (s *Statement) policyPCR() (selection, digest []byte, err error) {
+	bank, err := eventlog.ParseAlg(s.Bank)
+	if err != nil {
+		return nil, nil, err
+	}
+	values := map[int][]byte{UnlockPCR: make([]byte, bank.Size())}
+	for _, p := range s.PCRs {
+		if p.PCR != UnlockPCR {
+			values[p.PCR] = p.Value
+		}
+	}
+	selection, digest = PolicyPCR(bank, values)
+	return selection, digest, nil
 }
 
 // PolicyPCR computes TPML_PCR_SELECTION for the given PCRs and the digest of a

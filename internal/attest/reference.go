@@ -213,5 +213,11 @@ func ReadVerified(signed *SignedStatement) (*ReferenceValues, error) {
 		return nil, err
 	}
 	r.bank, _ = eventlog.ParseAlg(r.statement.Bank)
+	// The approval is not signed together with the statement, and the server's share
+	// is sealed as it says.
+	selection, digest, err := r.statement.policyPCR()
+	if err != nil || !bytes.Equal(r.approved.Selection, selection) || !bytes.Equal(r.approved.ApprovedPolicy, digest) {
+		return nil, fmt.Errorf("verifying reference values: the approval beside version %d approves something else", r.statement.Version)
+	}
 	return r, nil
 }

@@ -207,6 +207,9 @@ func (v *Verifier) stored(ctx context.Context, tenant, vm string) (*policyKey, [
 	var refs []*attest.ReferenceValues
 	for i := range stored {
 		r, err := key.verify(&stored[i].Signed)
+		if err == nil {
+			err = stored[i].is(r)
+		}
 		if err != nil {
 			return fail(fmt.Errorf("version %d of the reference values of %s: %w", stored[i].Version, vm, err))
 		}

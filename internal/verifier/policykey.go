@@ -202,6 +202,9 @@ func (v *Verifier) RotatePolicyKey(ctx context.Context, tenant string) (keyring.
 	}
 	for i := range refs {
 		known, err := attest.Verify(&refs[i].Signed, old.primary().Public().(*ecdsa.PublicKey))
+		if err == nil {
+			err = refs[i].is(known) // or another VM's TPM would take it from now on
+		}
 		if err != nil {
 			return fail(fmt.Errorf("version %d of the reference values of %s: %w", refs[i].Version, refs[i].Subject, err))
 		}
@@ -281,6 +284,15 @@ func (v *Verifier) PolicyKeys(ctx context.Context, tenant string) (map[uint32][]
 	return out, nil
 }
 
+// is wants the row to be the one that the statement in it was written to: nothing
+// else in the row is signed.
+func (ref *Reference) is(r *attest.ReferenceValues) error {
+	if s := r.Statement(); s.Tenant != ref.Tenant || s.Policy != ref.Subject || s.Version != ref.Version {
+		return errors.New("it was approved for another")
+	}
+	return nil
+}
+
 // BadReference is an approved boot on record that nobody approved.
 type BadReference struct {
 	Subject string
@@ -307,8 +319,8 @@ func CheckReferences(ctx context.Context, records interface {
 	var bad []BadReference
 	for _, ref := range refs {
 		r, err := attest.Verify(&ref.Signed, signer.Public().(*ecdsa.PublicKey))
-		if err == nil && (r.Statement().Tenant != ref.Tenant || r.Statement().Policy != ref.Subject || r.Statement().Version != ref.Version) {
-			err = errors.New("it was approved for another")
+		if err == nil {
+			err = ref.is(r)
 		}
 		if err != nil {
 			bad = append(bad, BadReference{ref.Subject, ref.Version, err})
