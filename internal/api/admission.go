@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/vouchsafe/vouchsafe/internal/admission"
@@ -106,16 +105,22 @@ func (s *server) admission() {
 	})
 }
 
+// hostNames are those in a VM's certificate. It does not choose how it is called:
+// the certificate names it alone, and without a host name when its name is none.
+func hostNames(vm string) []string {
+	if ca.CheckHostName(vm) != nil {
+		return nil
+	}
+	return []string{vm}
+}
+
 func (s *server) admit(ctx context.Context, name string, r admission.Request) (*body[admission.Admitted], error) {
 	ekm, err := exporter(ctx)
 	if err != nil {
 		return nil, err
 	}
 	ev := enroll.Evidence{Tenant: caller(ctx).Tenant, VM: name, Nonce: r.Nonce, Exporter: ekm, Disk: r.Disk, Sealed: r.LocalPolicies, Tickets: r.Tickets, Actor: caller(ctx).String()}
-	// A VM does not choose how it is called: its certificate names it alone.
-	if !strings.Contains(name, "_") {
-		ev.DNSNames = []string{name}
-	}
+	ev.DNSNames = hostNames(name)
 	for _, it := range r.Items {
 		ev.Items = append(ev.Items, enroll.Item{Type: string(it.Type), Value: it.Data})
 	}

@@ -368,3 +368,17 @@ func TestCRLOfAnotherDay(t *testing.T) {
 		t.Error("one expired and another was revoked, and the old list is given out")
 	}
 }
+
+// TestEveryNameGetsACertificate: what may be the name of a VM may be in its certificate.
+func TestEveryNameGetsACertificate(t *testing.T) {
+	s := newService(t)
+	for _, name := range []string{"web1", "web_1", "web1-", "web1.", "a..b", "a.-b", "1", strings.Repeat("a", 63)} {
+		if err := ca.CheckWord(name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := s.backend.Office.Issue(t.Context(), ca.VMProfile, ca.Request{Tenant: "default", PublicKey: newKey(t).Public(), DNSNames: hostNames(name),
+			Name: &ca.Name{TrustDomain: "vouchsafe.test", Tenant: "default", Kind: ca.KindVM, Name: name}}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -73,7 +73,7 @@ func (n Name) check() error {
 			return err
 		}
 	}
-	return checkDNSName(n.TrustDomain)
+	return CheckHostName(n.TrustDomain)
 }
 
 // ParseName reads a SPIFFE ID of ours, and nothing that is written differently.

@@ -158,7 +158,7 @@ func (p Profile) template(req Request, issuer *x509.Certificate, now time.Time) 
 		return nil, fmt.Errorf("more than %d names", maxNames)
 	}
 	for _, n := range req.DNSNames {
-		if err := checkDNSName(n); err != nil {
+		if err := CheckHostName(n); err != nil {
 			return nil, err
 		}
 	}
@@ -217,9 +217,9 @@ func (p Profile) template(req Request, issuer *x509.Certificate, now time.Time) 
 	return t, err
 }
 
-// checkDNSName wants the preferred name syntax of RFC 1034, Section 3.5, as RFC
+// CheckHostName wants the preferred name syntax of RFC 1034, Section 3.5, as RFC
 // 5280, Section 4.2.1.6 does; a wildcard is never issued.
-func checkDNSName(n string) error {
+func CheckHostName(n string) error {
 	bad := func(why string) error { return fmt.Errorf("%q is no host name: %s", n, why) }
 	if n == "" || len(n) > 253 {
 		return bad("empty, or longer than 253 letters")
