@@ -19,6 +19,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -396,6 +397,11 @@ func (l *line) close() {
 	}
 }
 
+// state is the directory of a vTPM. The service names it, and must not be able to
+// name any other on this machine.
 func (h *Host) state(vm string) (*State, error) {
+	if filepath.Base(vm) != vm || strings.HasPrefix(vm, ".") {
+		return nil, fmt.Errorf("%.70q is no name of a VM", vm)
+	}
 	return OpenState(filepath.Join(h.Dir, vm), h.Log.With("vm", vm))
 }

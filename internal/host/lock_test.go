@@ -2,6 +2,8 @@ package host
 
 import (
 	"errors"
+	"log/slog"
+	"path/filepath"
 	"testing"
 )
 
@@ -21,4 +23,21 @@ func TestLock(t *testing.T) {
 		t.Fatal("after the first is gone:", err)
 	}
 	unlock()
+}
+
+// TestOnlyItsOwnDirectories: whoever has the control plane has no files of its hosts.
+func TestOnlyItsOwnDirectories(t *testing.T) {
+	dir := t.TempDir()
+	h := &Host{Config: Config{Dir: filepath.Join(dir, "vtpms"), Log: slog.New(slog.DiscardHandler)}}
+	for _, vm := range []string{"../other", "..", ".", "", "/etc", "a/../../other", ".lock", "web1/"} {
+		if err := h.manufacture(vm); err == nil {
+			t.Errorf("a vTPM was made in %q", vm)
+		}
+	}
+	if there, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(there) > 0 {
+		t.Errorf("made %v, %v", there, err)
+	}
+	if err := h.manufacture("web1"); err != nil {
+		t.Error(err)
+	}
 }
