@@ -177,14 +177,22 @@ func SaveIdentity(dir string, adm *Admission) error {
 	for _, c := range adm.Chain {
 		out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
 	}
-	path := filepath.Join(dir, FileIdentity)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	if err := os.WriteFile(path+".new", out, 0o644); err != nil {
+	// A name of its own: another agent of this VM may renew at this moment.
+	f, err := os.CreateTemp(dir, FileIdentity+".*")
+	if err != nil {
 		return err
 	}
-	return os.Rename(path+".new", path)
+	_, err = f.Write(out)
+	if err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), filepath.Join(dir, FileIdentity))
+	}
+	if err != nil {
+		os.Remove(f.Name())
+	}
+	return err
 }
 
 // pause is between two tries. It is also how often somebody at the console
