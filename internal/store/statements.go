@@ -26,16 +26,24 @@ type statements struct {
 
 // compiled is nil when the query is to be run as it is, which then also says what
 // is wrong with it.
-func (s *statements) compiled(query string) *sql.Stmt {
+func (s *statements) compiled(ctx context.Context, query string) *sql.Stmt {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if stmt, ok := s.known[query]; ok || len(s.known) >= maxStatements {
-		return stmt
+	known, ok := s.known[query]
+	ok = ok || len(s.known) >= maxStatements
+	s.mu.Unlock()
+	if ok {
+		return known
 	}
-	// Not the caller's context: the statement outlives the call.
-	stmt, err := s.db.PrepareContext(context.Background(), query)
+	// Without the lock: it may have to wait for a connection.
+	stmt, err := s.db.PrepareContext(ctx, query)
 	if err != nil {
 		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if known, ok := s.known[query]; ok {
+		stmt.Close()
+		return known
 	}
 	if s.known == nil {
 		s.known = map[string]*sql.Stmt{}
@@ -45,21 +53,21 @@ func (s *statements) compiled(query string) *sql.Stmt {
 }
 
 func (s *statements) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	if stmt := s.compiled(query); stmt != nil {
+	if stmt := s.compiled(ctx, query); stmt != nil {
 		return stmt.QueryContext(ctx, args...)
 	}
 	return s.db.QueryContext(ctx, query, args...)
 }
 
 func (s *statements) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
-	if stmt := s.compiled(query); stmt != nil {
+	if stmt := s.compiled(ctx, query); stmt != nil {
 		return stmt.QueryRowContext(ctx, args...)
 	}
 	return s.db.QueryRowContext(ctx, query, args...)
 }
 
 func (s *statements) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	if stmt := s.compiled(query); stmt != nil {
+	if stmt := s.compiled(ctx, query); stmt != nil {
 		return stmt.ExecContext(ctx, args...)
 	}
 	return s.db.ExecContext(ctx, query, args...)
