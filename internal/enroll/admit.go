@@ -219,12 +219,17 @@ func (e *Enroller) admit(ctx context.Context, ev Evidence, vm VM, a Appraisal) (
 			return out, fmt.Errorf("sealing the share of disk %s: %w", ev.Disk, err)
 		}
 	}
-	// Revoked in the meantime? The last look is in the transaction that admits.
-	return out, e.Records.UpdateVM(ctx, ev.Tenant, ev.VM, func(s *Standing) error {
+	// Revoked in the meantime? The last look is in the transaction that admits. What
+	// revoked the VM's certificates may have come before this one.
+	err = e.Records.UpdateVM(ctx, ev.Tenant, ev.VM, func(s *Standing) error {
 		if s.VM.State == StateRevoked {
 			return Refusal{"VM_REVOKED", s.VM.Name + " was revoked"}
 		}
 		s.VM.State = StateAdmitted
 		return nil
 	})
+	if err != nil {
+		err = errors.Join(err, e.Records.Revoke(context.WithoutCancel(ctx), ev.Tenant, ca.SerialText(out.Certificate), ca.PrivilegeWithdrawn))
+	}
+	return out, err
 }

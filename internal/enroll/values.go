@@ -107,6 +107,8 @@ type Records interface {
 	// UpdateVM runs change on what stands and writes what it leaves, all in one
 	// transaction. When change returns an error, nothing is written.
 	UpdateVM(ctx context.Context, tenant, name string, change func(*Standing) error) error
+	// Revoke revokes a certificate that nobody is to have.
+	Revoke(ctx context.Context, tenant, serial string, reason ca.Reason) error
 }
 
 // Disks are the disk keys' server shares.
