@@ -313,6 +313,31 @@ func (s *Store) writing2(t *testing.T) *sql.DB {
 }
 
 // TestUnfinishedRevocation: a revoked VM that still has a good certificate is found.
+// TestHostTPMStays: two who change a host at the same moment do not undo that its
+// TPM was enrolled.
+func TestHostTPMStays(t *testing.T) {
+	s := open(t, temp(t))
+	known := enroll.Host{Tenant: "default", Name: "h1"}
+	enrolled, other := known, known
+	enrolled.EK, enrolled.EKBond, other.EK, other.EKBond = []byte("a key"), []byte("a bond"), []byte("b key"), []byte("b bond")
+	for _, h := range []enroll.Host{known, enrolled} {
+		if err := s.SaveHost(t.Context(), h); err != nil {
+			t.Fatal(err)
+		}
+	}
+	known.AcceptedUnattested = true // by somebody who had read it before
+	if err := s.SaveHost(t.Context(), known); err != nil {
+		t.Fatal(err)
+	}
+	var r enroll.Refusal
+	if err := s.SaveHost(t.Context(), other); !errors.As(err, &r) || r.Code != "HOST_TPM_OTHER" {
+		t.Errorf("another TPM: %v", err)
+	}
+	if got, err := s.Host(t.Context(), "default", "h1"); err != nil || string(got.EK) != "a key" || string(got.EKBond) != "a bond" || !got.AcceptedUnattested {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
 func TestUnfinishedRevocation(t *testing.T) {
 	s := open(t, temp(t))
 	birth(t, s, "web1")

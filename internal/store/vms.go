@@ -277,9 +277,19 @@ func (s *Store) DropOrder(ctx context.Context, tenant, vm string) error {
 	})
 }
 
-// SaveHost writes a host, new or changed.
+// SaveHost writes a host, new or changed. A TPM that was enrolled since the caller
+// read the host stays, and is not exchanged.
 func (s *Store) SaveHost(ctx context.Context, h enroll.Host) error {
 	return s.write(ctx, func(t *tx) error {
+		old, err := scanHost(t.row(`SELECT `+hostColumns+` FROM host WHERE tenant = $1 AND name = $2`, h.Tenant, h.Name))
+		switch {
+		case err != nil && plain(err) != ErrNotFound:
+			return err
+		case len(old.EK) > 0 && len(h.EK) == 0:
+			h.EK, h.EKBond = old.EK, old.EKBond
+		case len(old.EK) > 0 && !bytes.Equal(old.EK, h.EK):
+			return enroll.Refusal{Code: "HOST_TPM_OTHER", Why: "another TPM of this host is on record"}
+		}
 		if _, err := t.exec(`INSERT INTO host (`+hostColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7)
 			ON CONFLICT (tenant, name) DO UPDATE SET accepted_unattested = excluded.accepted_unattested, ek = excluded.ek, ek_bond = excluded.ek_bond`,
 			h.Tenant, h.Name, h.ID.String(), h.AcceptedUnattested, notNil(h.EK), notNil(h.EKBond), millis(h.Created)); err != nil {
