@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -66,6 +67,27 @@ func TestLUKS(t *testing.T) {
 	if err := other.Check(t.Context(), key, digest); !errors.Is(err, ErrOtherDisk) {
 		t.Errorf("another disk with the same key: %v", err)
 	}
+	// Two disks at the same moment do not get into each other's way.
+	second := secret.Random(32)
+	data := file("data")
+	recorded, err := data.Format(t.Context(), second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			if err := mine.Check(t.Context(), key, digest); err != nil {
+				t.Errorf("one of two at once: %v", err)
+			}
+		})
+		wg.Go(func() {
+			if err := data.Check(t.Context(), second, recorded); err != nil {
+				t.Errorf("the other of two at once: %v", err)
+			}
+		})
+	}
+	wg.Wait()
 	if left, _ := filepath.Glob(filepath.Join(dir, "vouchsafe-header*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}

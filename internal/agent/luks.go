@@ -54,9 +54,9 @@ func (l LUKS) Format(ctx context.Context, key secret.Bytes) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("formatting %s: %w", l.Device, err)
 	}
-	digest, done, err := l.inspect(ctx, key)
+	digest, copied, err := l.inspect(ctx, key)
 	if err == nil {
-		done()
+		copied.remove()
 	}
 	return digest, err
 }
@@ -64,11 +64,11 @@ func (l LUKS) Format(ctx context.Context, key secret.Bytes) ([]byte, error) {
 // Check opens the volume key with key and compares its digest with the recorded
 // one, before anything on the disk is looked at.
 func (l LUKS) Check(ctx context.Context, key secret.Bytes, want []byte) error {
-	got, done, err := l.inspect(ctx, key)
+	got, header, err := l.inspect(ctx, key)
 	if err != nil {
 		return fmt.Errorf("checking %s: %w", l.Device, err)
 	}
-	defer done()
+	defer header.remove()
 	if !bytes.Equal(got, want) {
 		return fmt.Errorf("checking %s: %w", l.Device, ErrOtherDisk)
 	}
@@ -77,63 +77,70 @@ func (l LUKS) Check(ctx context.Context, key secret.Bytes, want []byte) error {
 
 // Open checks the volume and maps it to /dev/mapper/NAME, by the header that was checked.
 func (l LUKS) Open(ctx context.Context, key secret.Bytes, want []byte, name string) error {
-	got, done, err := l.inspect(ctx, key)
+	got, header, err := l.inspect(ctx, key)
 	if err != nil {
 		return fmt.Errorf("opening %s: %w", l.Device, err)
 	}
-	defer done()
+	defer header.remove()
 	if !bytes.Equal(got, want) {
 		return fmt.Errorf("opening %s: %w", l.Device, ErrOtherDisk)
 	}
-	if _, err := cryptsetup(ctx, key.Reveal(), "open", "--type", "luks2", "--header", l.header(), "--key-file", "-", l.Device, name); err != nil {
+	if _, err := cryptsetup(ctx, key.Reveal(), "open", "--type", "luks2", "--header", string(header), "--key-file", "-", l.Device, name); err != nil {
 		return fmt.Errorf("opening %s: %w", l.Device, err)
 	}
 	return nil
 }
 
-func (l LUKS) header() string { return filepath.Join(l.Scratch, "vouchsafe-header") }
+// header is the path of a copy, in a directory of its own: two disks may be opened
+// at the same moment.
+type header string
+
+func (h header) remove() { os.RemoveAll(filepath.Dir(string(h))) }
 
 // inspect copies the header, checks what it says of the cipher, and returns the
-// digest of the volume key. done removes the copy.
-func (l LUKS) inspect(ctx context.Context, key secret.Bytes) (digest []byte, done func(), err error) {
-	done = func() { os.Remove(l.header()) }
-	done()
+// digest of the volume key. The caller removes the copy.
+func (l LUKS) inspect(ctx context.Context, key secret.Bytes) (digest []byte, copied header, err error) {
+	dir, err := os.MkdirTemp(l.Scratch, "vouchsafe-header-*")
+	if err != nil {
+		return nil, "", err
+	}
+	copied = header(filepath.Join(dir, "header"))
 	defer func() {
 		if err != nil {
-			done()
+			os.RemoveAll(dir)
 		}
 	}()
 	if there, err := l.Formatted(ctx); err != nil || !there {
 		if _, gone := os.Stat(l.Device); gone != nil {
-			return nil, done, gone
+			return nil, "", gone
 		}
-		return nil, done, errors.Join(err, fmt.Errorf("there is no LUKS2 header: %w", ErrShut))
+		return nil, "", errors.Join(err, fmt.Errorf("there is no LUKS2 header: %w", ErrShut))
 	}
-	if _, err := cryptsetup(ctx, nil, "luksHeaderBackup", "--header-backup-file", l.header(), l.Device); err != nil {
-		return nil, done, err
+	if _, err := cryptsetup(ctx, nil, "luksHeaderBackup", "--header-backup-file", string(copied), l.Device); err != nil {
+		return nil, "", err
 	}
-	text, err := cryptsetup(ctx, nil, "luksDump", "--dump-json-metadata", l.header())
+	text, err := cryptsetup(ctx, nil, "luksDump", "--dump-json-metadata", string(copied))
 	if err != nil {
-		return nil, done, err
+		return nil, "", err
 	}
 	if err := checkMetadata(text); err != nil {
-		return nil, done, err
+		return nil, "", err
 	}
-	dump, err := cryptsetup(ctx, key.Reveal(), "luksDump", "--batch-mode", "--dump-volume-key", "--key-file", "-", l.header())
+	dump, err := cryptsetup(ctx, key.Reveal(), "luksDump", "--batch-mode", "--dump-volume-key", "--key-file", "-", string(copied))
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == noPermission {
-		return nil, done, ErrShut
+		return nil, "", ErrShut
 	}
 	if err != nil {
-		return nil, done, err
+		return nil, "", err
 	}
 	defer clear(dump)
 	volume, err := volumeKey(dump)
 	if err != nil {
-		return nil, done, err
+		return nil, "", err
 	}
 	defer clear(volume)
 	sum := sha256.Sum256(volume)
-	return sum[:], done, nil
+	return sum[:], copied, nil
 }
 
 // checkMetadata wants one segment, encrypted with our cipher.
