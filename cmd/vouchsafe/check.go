@@ -8,7 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,6 +29,12 @@ var checkFindings = finding.Catalog{
 	{Code: "STATE_OPEN", Severity: finding.Error,
 		Meaning: finding.Text{EN: "Others on this machine can read or change a file that holds or protects keys.", ZH: "本机其他用户可读取或修改保存或保护密钥的文件。"},
 		Remedy:  finding.Text{EN: "chmod -R go= {0}; then find out who could read it, and take its keys for known", ZH: "chmod -R go= {0}；然后查明谁可能读取过，并视密钥已泄露"}},
+	{Code: "STATE_OWNER", Severity: finding.Error,
+		Meaning: finding.Text{EN: "A file in the state directory belongs to another user than the directory: that user can change it, or the service cannot.", ZH: "状态目录中有文件属于另一用户：该用户可以改动它，或者服务无法改动它。"},
+		Remedy:  finding.Text{EN: "If you made it so, by a command run as root: chown -R {0} {1}. If not, find out who did", ZH: "若是以 root 运行命令所致：chown -R {0} {1}。否则请查明是谁所为"}},
+	{Code: "VTPMS_ELSEWHERE", Severity: finding.Warning,
+		Meaning: finding.Text{EN: "This service carried vTPMs itself, and none of them is here: a backup of the service has no vTPMs in it.", ZH: "该服务曾自行承载 vTPM，而此处一个也没有：服务的备份不包含 vTPM。"},
+		Remedy:  finding.Text{EN: "Stop the old service, then bring its vTPMs: cp -a OLD/vtpms {0}/", ZH: "停止旧服务，然后迁入其 vTPM：cp -a OLD/vtpms {0}/"}},
 	{Code: "STATE_INCOMPLETE", Severity: finding.Error,
 		Meaning: finding.Text{EN: "A file of the service is missing.", ZH: "服务缺少一个文件。"},
 		Remedy:  finding.Text{EN: "vouchsafe restore FILE --recovery KEYFILE --state NEWDIR", ZH: "vouchsafe restore FILE --recovery KEYFILE --state NEWDIR"}},
@@ -84,9 +92,6 @@ func newCheckCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, err := readService(dir); err != nil {
-				return err
-			}
 			fs, err := examine(cmd.Context(), dir, outside)
 			if err != nil {
 				return err
@@ -101,7 +106,7 @@ func newCheckCommand(a *app) *cobra.Command {
 			}
 			a.printFindings(fs)
 			if len(fs) == 0 {
-				fmt.Fprintln(a.err, a.say("root key, store, keys, authorities, approvals, VMs and audit log: all hold", "根密钥、数据库、密钥、证书颁发机构、批准、虚拟机和审计日志：全部正常"))
+				a.sayAllHold(dir)
 			}
 			return worst(fs)
 		},
@@ -118,6 +123,13 @@ type examiner struct {
 	known [][2]string // tenant and name of every VM in the store
 	// revoked are those of them that the store calls revoked.
 	revoked map[[2]string]bool
+
+	// What inside opened, until close; nil when it did not open.
+	store  *store.Store
+	ring   *keyring.Ring
+	unlock func() error
+	// carries are the hosts that "up" was on this machine, says the audit log.
+	carries []string
 }
 
 func (e *examiner) add(code, subject, evidence string, args ...string) {
@@ -128,25 +140,41 @@ func (e *examiner) add(code, subject, evidence string, args ...string) {
 // reached, also while the service runs.
 func examine(ctx context.Context, dir string, outside []audit.Outside) ([]finding.Finding, error) {
 	e := &examiner{dir: dir, revoked: map[[2]string]bool{}}
+	if onlyHost(dir) {
+		e.files()
+		e.vtpms(ctx)
+		return e.fs, nil
+	}
 	file, err := readService(dir)
 	if err != nil {
 		return nil, err
 	}
+	e.complete()
 	e.files()
+	defer e.close()
 	e.inside(ctx, file)
-	// The log comes last: it must know at least what the store knew before.
+	// The log comes after the store: it must know at least what that knew before.
 	e.auditLog(file, outside)
+	e.vtpms(ctx)
 	return e.fs, nil
+}
+
+func (e *examiner) close() {
+	if e.store != nil {
+		e.store.Close()
+	}
+	if e.unlock != nil {
+		e.unlock()
+	}
 }
 
 // inside opens what the root key opens.
 func (e *examiner) inside(ctx context.Context, file serviceFile) {
-	unlock, err := lockRoot(e.dir, true)
-	if err != nil {
+	var err error
+	if e.unlock, err = lockRoot(e.dir, true); err != nil {
 		e.add("ROOT_KEY_CLOSED", filepath.Join(e.dir, fileRootLock), err.Error())
 		return
 	}
-	defer unlock()
 	if unfinishedRoot(e.dir) {
 		e.add("ROTATION_UNFINISHED", "root", "a rotation of the root key was cut off")
 	}
@@ -161,7 +189,7 @@ func (e *examiner) inside(ctx context.Context, file serviceFile) {
 		e.add("STORE_DAMAGED", filepath.Join(e.dir, fileStore), err.Error())
 		return
 	}
-	defer st.Close()
+	e.store, e.ring = st, ring
 	bad, err := st.Check(ctx)
 	if err != nil {
 		bad = append(bad, err.Error())
@@ -175,25 +203,52 @@ func (e *examiner) inside(ctx context.Context, file serviceFile) {
 	e.vms(ctx, st, ring)
 }
 
-// files: all there, and nobody else's to read.
-func (e *examiner) files() {
+// complete: every file of a service is there.
+func (e *examiner) complete() {
 	for _, name := range append([]string{fileStore, dirAudit}, backupFiles...) {
 		if _, err := os.Stat(filepath.Join(e.dir, filepath.FromSlash(name))); errors.Is(err, os.ErrNotExist) {
 			e.add("STATE_INCOMPLETE", filepath.Join(e.dir, name), "it is not there")
 		}
 	}
+}
+
+// files: one user's, and nobody else's to read.
+func (e *examiner) files() {
+	owner, _ := ownerOf(e.dir)
 	filepath.WalkDir(e.dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
-			return nil // reported above when it matters
+			return nil // reported by complete when it matters
 		}
-		if info, err := d.Info(); err == nil && info.Mode().Perm()&0o077 != 0 && info.Mode().Type() != fs.ModeSymlink {
+		info, err := d.Info()
+		if err != nil || info.Mode().Type() == fs.ModeSymlink {
+			return nil
+		}
+		if d.IsDir() && path == filepath.Join(e.dir, dirSockets) {
+			return fs.SkipDir // --socket-group lets others in, and no key is in there
+		}
+		if info.Mode().Perm()&0o077 != 0 {
 			e.add("STATE_OPEN", path, fmt.Sprintf("mode %04o", info.Mode().Perm()), e.dir)
+		}
+		if uid, ok := ownerOf(path); ok && uid != owner {
+			e.add("STATE_OWNER", path, fmt.Sprintf("it belongs to user %d, the directory to user %d", uid, owner), fmt.Sprint(owner), e.dir)
 		}
 		return nil
 	})
 	if path := filepath.Join(e.dir, fileRecovery); exists(path) {
 		e.add("RECOVERY_KEY_HERE", path, "it is there", path)
 	}
+}
+
+func ownerOf(path string) (uid uint32, ok bool) {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return 0, false
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, false
+	}
+	return st.Uid, true
 }
 
 func exists(path string) bool {
@@ -210,6 +265,9 @@ func (e *examiner) auditLog(file serviceFile, outside []audit.Outside) {
 		}
 		if r.Action == "vm.revoked" && r.Phase == audit.Done {
 			revoked[[2]string{r.Tenant, r.Object}] = true
+		}
+		if r.Action == "host.saved" && r.Actor == "service" && !slices.Contains(e.carries, r.Object) {
+			e.carries = append(e.carries, r.Object)
 		}
 	})
 	if err != nil {

@@ -256,20 +256,30 @@ type house struct {
 }
 
 func (e *Enroller) grant(ctx context.Context, s Standing, at house, opens int64) (Granted, error) {
-	root, err := e.Ring.Unwrap(s.VM.Tenant, s.VM.ID, stateSecretLabel(s.VM.EKPublic), s.VM.StateSecret)
+	key, erase, err := StateKeys(e.Ring, s.VM)
 	if err != nil {
-		return Granted{}, fmt.Errorf("opening the state secret: %w", err)
+		return Granted{}, err
 	}
-	defer root.Erase()
-	key := func(generation int64) secret.Bytes {
-		return derive.Key(root, derive.LeaseState, 32, s.VM.Tenant, s.VM.ID.String(), strconv.FormatInt(generation, 10))
-	}
+	defer erase()
 	g := Granted{Lease: *s.Lease, SealKey: key(s.Lease.Generation), For: LeaseTime, Findings: e.findings(at)}
 	if opens > 0 {
 		g.OpenKey = key(opens)
 	}
 	g.Residence, err = e.residence(ctx, s, at)
 	return g, err
+}
+
+// StateKeys returns the keys of a vTPM's state by generation, for as long as
+// erase was not called. It leaves no record: it is for a lease, which does, and
+// for an examination in which no key leaves the house.
+func StateKeys(ring *keyring.Ring, vm VM) (key func(generation int64) secret.Bytes, erase func(), err error) {
+	root, err := ring.Unwrap(vm.Tenant, vm.ID, stateSecretLabel(vm.EKPublic), vm.StateSecret)
+	if err != nil {
+		return nil, nil, fmt.Errorf("opening the state secret: %w", err)
+	}
+	return func(generation int64) secret.Bytes {
+		return derive.Key(root, derive.LeaseState, 32, vm.Tenant, vm.ID.String(), strconv.FormatInt(generation, 10))
+	}, root.Erase, nil
 }
 
 func (e *Enroller) findings(at house) []finding.Finding {
