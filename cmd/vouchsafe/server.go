@@ -37,7 +37,7 @@ func (o *serverOptions) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&o.listen, "listen", "127.0.0.1:8443", "address to listen on; port 0 takes any")
 	cmd.Flags().StringSliceVar(&o.names, "name", nil, "further host names or addresses by which clients reach this server")
 	cmd.Flags().StringVar(&o.ownTPM, "own-tpm", "", "this machine's own TPM, by which the service notices that it runs inside a VM that it admits: a device, unix:PATH, tcp:HOST:PORT or none (default /dev/tpmrm0, where there is one)")
-	cmd.Flags().StringVar(&o.pushCheckpoint, "push-checkpoint", "", "file that gets audit checkpoints, best on another machine's disk")
+	cmd.Flags().StringVar(&o.pushCheckpoint, "push-checkpoint", "", "file that gets audit checkpoints, best on another machine's disk; with an audit log older than it, the server does not start")
 }
 
 func newServerCommand(a *app) *cobra.Command {
@@ -108,6 +108,8 @@ after it proved itself by its TPM (vouchsafe host enroll localhost --approve), o
 
 // serve runs the control plane until ctx ends.
 func serve(ctx context.Context, a *app, dir string, o serverOptions) (err error) {
+	logger := slog.New(slog.NewTextHandler(a.err, nil))
+	o.log = logger
 	s, err := openService(ctx, dir, o.serviceOptions)
 	if err != nil {
 		return err
@@ -129,7 +131,6 @@ func serve(ctx context.Context, a *app, dir string, o serverOptions) (err error)
 	if _, err := cert.get(ctx); err != nil { // a server that cannot say who it is does not start
 		return errors.Join(err, l.Close())
 	}
-	logger := slog.New(slog.NewTextHandler(a.err, nil))
 	srv := &http.Server{
 		Handler:           api.Handler(s.handler()),
 		TLSConfig:         api.TLSConfig(s.office, func() (*tls.Certificate, error) { return cert.get(ctx) }),

@@ -12,8 +12,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -53,6 +53,7 @@ type serviceOptions struct {
 	acceptLocal    bool   // it may have keys although it proved nothing
 	ownTPM         string // this machine's TPM; empty: where Linux has it, none: do not look
 	pushCheckpoint string // a file that gets audit checkpoints, best on another machine
+	log            *slog.Logger
 }
 
 // openService opens the service in dir.
@@ -62,6 +63,9 @@ func openService(ctx context.Context, dir string, o serviceOptions) (*service, e
 		return nil, err
 	}
 	s := &service{dir: dir, file: file, now: time.Now}
+	if o.log == nil {
+		o.log = slog.New(slog.DiscardHandler)
+	}
 	if err := s.open(ctx, o); err != nil {
 		s.close()
 		return nil, fmt.Errorf("opening the service in %s: %w", dir, err)
@@ -88,7 +92,16 @@ func (s *service) open(ctx context.Context, o serviceOptions) error {
 	if err != nil {
 		return err
 	}
-	if s.audit, err = audit.Open(filepath.Join(s.dir, dirAudit), signer, audit.Options{Now: s.now, OnCheckpoint: pusher(o.pushCheckpoint)}); err != nil {
+	options := audit.Options{Now: s.now}
+	var anchor enroll.Anchor
+	if o.pushCheckpoint != "" {
+		p := &pushed{path: o.pushCheckpoint, verifier: s.file.AuditKey, log: o.log}
+		if err := p.notSetBack(s.dir); err != nil {
+			return err
+		}
+		options.OnCheckpoint, anchor = p.push, enroll.Anchor{File: p.path, Apart: p.apart(s.dir)}
+	}
+	if s.audit, err = audit.Open(filepath.Join(s.dir, dirAudit), signer, options); err != nil {
 		return auditHint(err, s.dir)
 	}
 	if s.office, err = openOffice(ctx, s.root, s.store, s.ring, s.now); err != nil {
@@ -114,7 +127,7 @@ func (s *service) open(ctx context.Context, o serviceOptions) error {
 	s.enroll = enroll.New(enroll.Config{
 		IsOwn:       isOwn,
 		TrustDomain: s.file.TrustDomain, Records: s.store, Disks: s.store, Hosts: s.store, Repeats: s.store, Orders: s.store, Leaves: s.store,
-		Issuer: s.office, Log: s.audit, Ring: s.ring, LocalHost: o.localHost,
+		Issuer: s.office, Log: s.audit, Ring: s.ring, LocalHost: o.localHost, Anchor: anchor,
 		Residence: s.residence.signer, Endorser: endorser{s.office}, Appraiser: s.verifier, HostAppraiser: s.verifier,
 	})
 	return nil
@@ -208,19 +221,6 @@ func openOffice(ctx context.Context, root *x509.Certificate, st *store.Store, ri
 }
 
 func auditOrigin(f serviceFile) string { return f.TrustDomain + "/audit/" + f.ID }
-
-// pusher writes checkpoints to a file; the newest replaces the one before.
-func pusher(path string) func([]byte) {
-	if path == "" {
-		return nil
-	}
-	return func(signed []byte) {
-		tmp := path + ".new"
-		if os.WriteFile(tmp, signed, 0o644) == nil {
-			os.Rename(tmp, path)
-		}
-	}
-}
 
 // handler is the API of this service.
 func (s *service) handler() api.Backend {

@@ -56,8 +56,17 @@ type Config struct {
 	IsOwn func(ekPublic []byte) (bool, error)
 	// LocalHost is the host that this control plane itself runs on, or "".
 	LocalHost string
+	// Anchor is what would tell, outside this machine, that it was set back.
+	Anchor Anchor
 	// Clock; the zero value is this machine's.
 	Clock Clock
+}
+
+// Anchor is a file with the newest checkpoint of the audit log, which has every
+// lease's generation. The service does not start with an older log than that.
+type Anchor struct {
+	File  string // empty: there is none
+	Apart bool   // it lies on another file system than the record
 }
 
 // Endorser issues the endorsement certificate of a vTPM: static, opaque, and

@@ -355,14 +355,25 @@ func TestUnattestedHost(t *testing.T) {
 	_, err := h.lend("bare", 0)
 	h.wants("a host that proved nothing", err, "HOST_UNATTESTED")
 	h.store.UpdateVM(t.Context(), "default", "web1", func(s *enroll.Standing) error { s.VM.Host = "trusted"; return nil })
-	g, err := h.lend("trusted", 0)
-	h.wants("one that was accepted", err, "")
-	var codes []string
-	for _, f := range g.Findings {
-		codes = append(codes, f.Code)
-	}
-	if got := strings.Join(codes, " "); got != "HOST_UNATTESTED ROLLBACK_UNANCHORED" {
-		t.Errorf("findings %q", got)
+	for _, tt := range []struct {
+		anchor enroll.Anchor
+		want   string
+	}{
+		{enroll.Anchor{}, "HOST_UNATTESTED ROLLBACK_UNANCHORED"},
+		{enroll.Anchor{File: "/here/checkpoint"}, "HOST_UNATTESTED ROLLBACK_UNANCHORED"},
+		{enroll.Anchor{File: "/nfs/checkpoint", Apart: true}, "HOST_UNATTESTED ROLLBACK_ANCHORED"},
+	} {
+		h.config.Anchor = tt.anchor
+		h.restart()
+		g, err := h.lend("trusted", 0)
+		h.wants("one that was accepted", err, "")
+		var codes []string
+		for _, f := range g.Findings {
+			codes = append(codes, f.Code)
+		}
+		if got := strings.Join(codes, " "); got != tt.want {
+			t.Errorf("%+v: findings %q, want %q", tt.anchor, got, tt.want)
+		}
 	}
 }
 

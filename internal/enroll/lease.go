@@ -26,7 +26,10 @@ const LeaseTime = 5 * time.Minute
 var Findings = finding.Catalog{
 	{Code: "ROLLBACK_UNANCHORED", Severity: finding.Warning,
 		Meaning: finding.Text{EN: "The record of this vTPM's generation lies on the same machine as its state: whoever sets the whole machine back sets both back, and nobody notices.", ZH: "该 vTPM 的世代记录与其状态位于同一台机器：整机回滚时两者一同回滚，无从察觉。"},
-		Remedy:  finding.Text{EN: "Run the control plane on another machine, or keep audit checkpoints elsewhere: vouchsafe server --push-checkpoint FILE", ZH: "请将控制面放到另一台机器，或在异地保存审计检查点：vouchsafe server --push-checkpoint FILE"}},
+		Remedy:  finding.Text{EN: "Run the control plane on another machine, or keep audit checkpoints on another machine's disk: --push-checkpoint FILE", ZH: "请将控制面放到另一台机器，或将审计检查点保存到另一台机器的磁盘：--push-checkpoint FILE"}},
+	{Code: "ROLLBACK_ANCHORED", Severity: finding.Info,
+		Meaning: finding.Text{EN: "The record of this vTPM's generation lies on the same machine as its state. Checkpoints of it are pushed to another file system: when the machine is set back and that is not, the service does not start.", ZH: "该 vTPM 的世代记录与其状态位于同一台机器，但其检查点被推送到另一文件系统：若整机回滚而该文件系统未回滚，服务将拒绝启动。"},
+		Remedy:  finding.Text{EN: "Make sure that this file lies on another machine, and is in no snapshot of this one", ZH: "请确保该文件位于另一台机器，且不包含在本机的任何快照中"}},
 	{Code: "OFFLINE_UNLOCK_ALLOWED", Severity: finding.Warning,
 		Meaning: finding.Text{EN: "This VM opens its disks without the service, for some boots after each admission: whoever keeps it off the network keeps revocation from it.", ZH: "该虚拟机每次准入后可在若干次启动内不经服务打开磁盘：切断其网络者可使吊销无法送达。"},
 		Remedy:  finding.Text{EN: "vouchsafe policy offline revoke NAME, when it is no longer needed", ZH: "不再需要时：vouchsafe policy offline revoke NAME"}},
@@ -287,7 +290,12 @@ func (e *Enroller) findings(at house) []finding.Finding {
 	if at.tier == TierUnattested {
 		fs = append(fs, Findings.New("HOST_UNATTESTED", at.Name, "tier "+string(at.tier)))
 	}
-	if at.Name == e.LocalHost {
+	switch here := at.Name == e.LocalHost; {
+	case here && e.Anchor.Apart:
+		fs = append(fs, Findings.New("ROLLBACK_ANCHORED", at.Name, "by the checkpoints in "+e.Anchor.File))
+	case here && e.Anchor.File != "":
+		fs = append(fs, Findings.New("ROLLBACK_UNANCHORED", at.Name, "the control plane runs on this host, and "+e.Anchor.File+" lies on the same file system as its record"))
+	case here:
 		fs = append(fs, Findings.New("ROLLBACK_UNANCHORED", at.Name, "the control plane runs on this host"))
 	}
 	return fs

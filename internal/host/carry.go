@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/url"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vouchsafe/vouchsafe/finding"
 	"github.com/vouchsafe/vouchsafe/internal/attester"
 	"github.com/vouchsafe/vouchsafe/internal/hosting"
 	"github.com/vouchsafe/vouchsafe/internal/vtpm"
@@ -160,7 +162,11 @@ func (c *carrier) session(ctx context.Context, conn net.Conn) error {
 	}
 	c.host.Log.Info("vTPM runs", "vm", c.vm, "generation", l.Generation, "lease", l.ID)
 	for _, f := range l.Findings {
-		c.host.Log.Warn(f.Meaning, "vm", c.vm, "code", f.Code, "evidence", f.Evidence, "remedy", f.Remedy)
+		level := slog.LevelWarn
+		if f.Severity == finding.Info {
+			level = slog.LevelInfo
+		}
+		c.host.Log.Log(ctx, level, f.Meaning, "vm", c.vm, "code", f.Code, "evidence", f.Evidence, "remedy", f.Remedy)
 	}
 	s := &swtpm.Server{Device: w, ControlConn: conn, StopOnControlClose: true}
 	err = s.Serve(ctx)
