@@ -103,23 +103,45 @@ func run(ctx context.Context, args []string, out, errw io.Writer) int {
 	} else if err != nil {
 		return exitUsage
 	}
-	if !ok || fs.NArg() > 0 {
-		fs.Usage()
-		return exitUsage
+	switch {
+	case !ok:
+		return p.fail(p.misused("there is no command %q", "没有命令 %q", args[0]))
+	case fs.NArg() > 0:
+		return p.fail(p.misused("%q is one word too many", "%q 是多余的参数", fs.Arg(0)))
+	case args[0] == "unlock" && p.device == "":
+		return p.fail(hinted{p.misused("which device?", "哪个设备？"), "vouchsafe-agent unlock --device /dev/vda2"})
 	}
-	if err := p.prepare(args[0]); err == nil {
+	err := p.prepare(args[0])
+	if err == nil {
 		err = do(ctx)
 		if p.tpm != nil {
 			p.tpm.Close()
 		}
-		if err == nil {
-			return exitDone
-		}
-		return p.fail(err)
-	} else {
-		return p.fail(err)
 	}
+	if err == nil {
+		return exitDone
+	}
+	return p.fail(err)
 }
+
+// misuse is a command line that makes no sense: exit code 2.
+type misuse struct{ error }
+
+func (p *program) misused(en, zh string, args ...any) error {
+	return misuse{fmt.Errorf(p.say(en, zh), args...)}
+}
+
+// Hint is what to type.
+func (misuse) Hint() string { return "vouchsafe-agent --help" }
+
+// hinted is an error with a way out.
+type hinted struct {
+	error
+	hint string
+}
+
+func (e hinted) Unwrap() error { return e.error }
+func (e hinted) Hint() string  { return e.hint }
 
 func (p *program) say(en, zh string) string {
 	if p.zh {
@@ -169,6 +191,10 @@ func (p *program) fail(err error) int {
 	}
 	if hint != "" {
 		fmt.Fprintf(p.err, "%s %s\n", p.say("hint:", "提示："), hint)
+	}
+	var m misuse
+	if errors.As(err, &m) {
+		return exitUsage
 	}
 	return exitFailed
 }
@@ -288,7 +314,7 @@ func (p *program) keep(ctx context.Context, a *agent.Agent) error {
 
 func (p *program) renew(ctx context.Context) error {
 	if len(p.given.Identity) == 0 {
-		return fmt.Errorf("there is no identity to renew: vouchsafe-agent enroll")
+		return hinted{errors.New(p.say("there is no identity to renew", "没有可续期的身份证书")), "vouchsafe-agent enroll"}
 	}
 	leaf := p.given.Identity[0]
 	if left := time.Until(leaf.NotAfter); !p.force && left > leaf.NotAfter.Sub(leaf.NotBefore)/3 {
@@ -311,9 +337,6 @@ func (p *program) renew(ctx context.Context) error {
 }
 
 func (p *program) unlock(ctx context.Context) error {
-	if p.device == "" {
-		return errors.New("which device? --device /dev/vda2")
-	}
 	if p.name == "" {
 		p.name = p.disk
 	}
@@ -329,6 +352,9 @@ func (p *program) unlock(ctx context.Context) error {
 		return err
 	}
 	defer adm.Close()
+	if err := p.fits(ctx, adm); err != nil {
+		return err // this boot still has its key before it
+	}
 	key, err := a.DiskKey(adm, p.disk)
 	if err != nil {
 		return err
@@ -336,6 +362,30 @@ func (p *program) unlock(ctx context.Context) error {
 	defer key.Erase()
 	// Whatever comes of it: the key was had in this boot.
 	return errors.Join(p.open(ctx, adm, key), a.Lock())
+}
+
+// fits says whether what was asked for fits the device and the record, before
+// the key is had: a forgotten flag must not cost a boot.
+func (p *program) fits(ctx context.Context, adm *agent.Admission) error {
+	if _, err := os.Stat(p.device); err != nil {
+		return hinted{fmt.Errorf("looking at the device: %w", err), "lsblk; --device /dev/vda2"}
+	}
+	if len(adm.VolumeKey) > 0 {
+		return nil
+	}
+	again := fmt.Sprintf("vouchsafe-agent unlock --device %s --disk %s --format", p.device, p.disk)
+	if !p.format {
+		return hinted{fmt.Errorf(p.say("the service has no volume key of disk %s on record: this is its first opening", "服务尚未登记磁盘 %s 的卷密钥：这是首次打开"), p.disk),
+			fmt.Sprintf(p.say("%s makes one, and destroys what is on %s", "%s 会生成卷密钥，并销毁 %s 上的内容"), again, p.device)}
+	}
+	volume := agent.LUKS{Device: p.device, Scratch: p.scratch}
+	if there, err := volume.Formatted(ctx); err != nil {
+		return err
+	} else if there {
+		return hinted{fmt.Errorf(p.say("%s is a LUKS volume already, and not one that the service knows", "%s 已是 LUKS 卷，但服务不认识它"), p.device),
+			fmt.Sprintf(p.say("if it may go: wipefs -a %s; then %s", "若可以舍弃：wipefs -a %s；然后 %s"), p.device, again)}
+	}
+	return nil
 }
 
 // lock is for a boot that goes on without its disk: whoever gets its console must
@@ -366,17 +416,11 @@ func (p *program) unlockOffline(ctx context.Context, a *agent.Agent, why error) 
 	return errors.Join(err, a.Lock())
 }
 
-// open opens the disk, and formats it before if that was asked for.
+// open opens the disk; one that has no volume key on record is formatted before.
 func (p *program) open(ctx context.Context, adm *agent.Admission, key secret.Bytes) (err error) {
 	volume := agent.LUKS{Device: p.device, Scratch: p.scratch}
 	want := adm.VolumeKey
 	if len(want) == 0 {
-		if !p.format {
-			return fmt.Errorf("the service has no volume key of disk %s on record; --format makes one and destroys what is on %s", p.disk, p.device)
-		}
-		if there, err := volume.Formatted(ctx); err != nil || there {
-			return errors.Join(err, fmt.Errorf("%s is a LUKS volume already and not ours: wipefs -a %s, if it may go", p.device, p.device))
-		}
 		p.tell("formatting %s: the service has no volume key of disk %s on record yet", "格式化 %s：服务尚未登记磁盘 %s 的卷密钥", p.device, p.disk)
 		if want, err = volume.Format(ctx, key); err != nil {
 			return err

@@ -85,6 +85,8 @@ func TestAgent(t *testing.T) {
 	}
 
 	expect("no command", 2, "usage:")
+	expect("no such command", 2, `there is no command "frob"`, "frob")
+	expect("a word too many", 2, `"web1" is one word too many`, "attest", "web1")
 	expect("status before anything", 0, "none yet", "status")
 	expect("nobody approved", 1, "gave up after 1s", "attest", "--wait", "1s")
 	if err := d.operator.call(t.Context(), "POST", "/v1/vms/"+demoVM+"/policy/enroll", api.EnrollPolicy{}, nil); err != nil {
@@ -100,7 +102,22 @@ func TestAgent(t *testing.T) {
 	expect("a credential that is gone", 1, "reading the agent's credential", "renew", "--now")
 	write("cert.pem", chain)
 	expect("renew by identity", 0, "has an identity until", "renew", "--now")
-	expect("which device", 1, "which device?", "unlock")
+	expect("which device", 2, "which device?", "unlock")
+	// What can be seen before does not cost the boot its disk.
+	device := filepath.Join(dir, "disk")
+	write("disk", make([]byte, 1<<20))
+	expect("no such device", 1, "no such file", "unlock", "--device", filepath.Join(dir, "none"))
+	expect("the first time, without --format", 1, "hint: vouchsafe-agent unlock --device "+device+" --disk root --format makes one", "unlock", "--device", device)
+	if _, err := exec.LookPath("cryptsetup"); err == nil {
+		write("luks", make([]byte, 32<<20))
+		other := filepath.Join(dir, "luks")
+		format := exec.Command("cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--key-file", device, "--keyfile-size", "32", other)
+		if out, err := format.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		expect("somebody else's volume", 1, "hint: if it may go: wipefs -a "+other, "unlock", "--format", "--device", other)
+	}
+	expect("and still", 0, "can be opened in this boot", "status")
 	expect("nobody there", 1, "gave up after 1s", "attest", "--wait", "1s", "--url", "https://127.0.0.1:1")
 	expect("offline, which nobody allowed", 1, "OFFLINE_NOT_ALLOWED", "unlock", "--offline", "--device", filepath.Join(dir, "none"), "--wait", "1s", "--url", "https://127.0.0.1:1")
 	expect("no log", 1, "reading the event log", "attest", "--event-log", filepath.Join(dir, "none"))
