@@ -98,15 +98,9 @@ func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) 
 		fmt.Fprintln(errw, a.say("interrupted", "已中断"))
 		return exitInterrupted
 	}
-	fmt.Fprintf(errw, "%s %v\n", a.say("error:", "错误："), err)
-	var h hinted
+	fmt.Fprintf(errw, "%s %s\n", a.say("error:", "错误："), plain(err))
+	fmt.Fprintf(errw, "%s %s\n", a.say("hint:", "提示："), a.wayOut(cmd, err))
 	var u usageError
-	switch {
-	case errors.As(err, &h):
-		fmt.Fprintf(errw, "%s %s\n", a.say("hint:", "提示："), h.hint)
-	case errors.As(err, &u) || isUsage(err):
-		fmt.Fprintf(errw, "%s %s --help\n", a.say("hint:", "提示："), cmd.CommandPath())
-	}
 	if errors.As(err, &u) || isUsage(err) {
 		return exitUsage
 	}
@@ -130,12 +124,6 @@ func langIn(args []string) string {
 func isUsage(err error) bool {
 	return strings.HasPrefix(err.Error(), "unknown command")
 }
-
-// exactArgs wants n words after the command, and calls anything else bad usage.
-func exactArgs(n int) cobra.PositionalArgs { return usageArgs(cobra.ExactArgs(n)) }
-
-// minArgs wants n words or more after the command.
-func minArgs(n int) cobra.PositionalArgs { return usageArgs(cobra.MinimumNArgs(n)) }
 
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/vouchsafe/vouchsafe/finding"
 	"github.com/vouchsafe/vouchsafe/internal/api"
@@ -50,6 +51,9 @@ func (f *auditFlags) open() (dir, key string, err error) {
 			return "", "", err
 		}
 		key = strings.TrimSpace(string(text))
+		if _, err := note.NewVerifier(key); err != nil {
+			return "", "", withHint(usageError{fmt.Errorf("%s holds no verifier key", f.key)}, "vouchsafe audit key > %s, where the service is", f.key)
+		}
 	}
 	return dir, key, nil
 }

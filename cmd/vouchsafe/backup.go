@@ -36,6 +36,10 @@ func newBackupCommand(a *app) *cobra.Command {
 			if out == "" {
 				return usageError{errors.New("-o FILE is missing")}
 			}
+			// Before the store is copied.
+			if exists(out) {
+				return withHint(fmt.Errorf("%s is there already", out), "choose another name, or move it away: mv %s %s.old", out, out)
+			}
 			n, err := backupService(cmd.Context(), dir, out)
 			if err != nil {
 				return err
@@ -92,7 +96,7 @@ func backupService(ctx context.Context, dir, out string) (size int64, err error)
 	}
 	tmp, err := os.MkdirTemp(filepath.Dir(out), ".vouchsafe-backup-*")
 	if err != nil {
-		return 0, err
+		return 0, withHint(err, "name a file in a directory that is there: ls -ld %s", filepath.Dir(out))
 	}
 	defer os.RemoveAll(tmp)
 	st, err := store.Open(ctx, filepath.Join(dir, fileStore), time.Now)
@@ -214,6 +218,9 @@ func restoreService(ctx context.Context, from, recoveryFile, dir string, outside
 		return file, nil, withHint(fmt.Errorf("%s is not empty", dir), "choose a new directory: --state DIR")
 	}
 	recovery, err := seal.ReadKeyFile(recoveryFile)
+	if errors.Is(err, seal.ErrKeyFileOpen) {
+		return file, nil, withHint(err, "chmod 600 %s, and find out who could read it", recoveryFile)
+	}
 	if err != nil {
 		return file, nil, err
 	}

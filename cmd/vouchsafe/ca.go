@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/url"
 	"os"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/vouchsafe/vouchsafe/internal/agent"
 	"github.com/vouchsafe/vouchsafe/internal/api"
+	"github.com/vouchsafe/vouchsafe/internal/ca"
 )
 
 func newCACommand(a *app) *cobra.Command {
@@ -92,6 +94,9 @@ func newCARevokeCommand(a *app) *cobra.Command {
 		Short: "Revoke a certificate, for good",
 		Args:  exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if _, err := ca.ParseReason(reason); err != nil {
+				return usageError{err}
+			}
 			c, err := f.open()
 			if err != nil {
 				return err
@@ -161,6 +166,24 @@ func newCARootCommand(a *app) *cobra.Command {
 	return cmd
 }
 
+// noteEarly says so when nobody has the name of a credential yet. That may be
+// meant: an image that is prepared before its VM. It may be a typing error, too.
+func (a *app) noteEarly(ctx context.Context, c *apiClient, kind, name string) error {
+	path, en, zh := "/v1/vms/", "note: there is no VM %[1]s yet, and this credential is good for that name alone: vouchsafe vm create %[1]s\n", "注意：尚无虚拟机 %[1]s，此凭据仅对该名称有效：vouchsafe vm create %[1]s\n"
+	switch kind {
+	case ca.KindAgent:
+		path, en, zh = "/v1/hosts/", "note: there is no host %[1]s yet, and this credential is good for that name alone: vouchsafe host add %[1]s\n", "注意：尚无宿主机 %[1]s，此凭据仅对该名称有效：vouchsafe host add %[1]s\n"
+	case ca.KindOperator:
+		return nil
+	}
+	err := c.call(ctx, "GET", path+url.PathEscape(name), nil, nil)
+	if notFound(err) {
+		fmt.Fprintf(a.err, a.say(en, zh), name)
+		return nil
+	}
+	return err
+}
+
 func newCACredentialCommand(a *app) *cobra.Command {
 	var f clientFlags
 	var kind, out string
@@ -169,18 +192,26 @@ func newCACredentialCommand(a *app) *cobra.Command {
 		Short: "Make a client credential for an operator or an agent; its key is made here",
 		Args:  exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if out == "" {
+				return usageError{fmt.Errorf("-o DIR is missing: where key, certificate and root go")}
+			}
+			if err := checkName(args[0]); err != nil {
+				return err
+			}
+			if _, err := os.Lstat(out); err == nil {
+				return withHint(fmt.Errorf("%s is there already", out), "choose another directory, or move it away: mv %s %s.old", out, out)
+			}
 			c, err := f.open()
 			if err != nil {
 				return err
 			}
-			if out == "" {
-				return usageError{fmt.Errorf("-o DIR is missing: where key, certificate and root go")}
-			}
-			if _, err := os.Stat(out); err == nil {
-				return fmt.Errorf("%s is there already", out)
+			// First the place, then what is issued for good.
+			if err := os.MkdirAll(out, 0o700); err != nil {
+				return err
 			}
 			key, got, err := askCredential(cmd.Context(), c, kind, args[0])
 			if err != nil {
+				os.Remove(out)
 				return err
 			}
 			if err := saveCredential(out, key, got.PEM, got.RootCA); err != nil {
@@ -191,7 +222,7 @@ func newCACredentialCommand(a *app) *cobra.Command {
 				return err
 			}
 			fmt.Fprintf(a.err, a.say("credential of %s %s in %s\nthe CA to believe is sha256:%s\n", "%s %s 的凭据已写入 %s\n应信任的 CA 为 sha256:%s\n"), kind, args[0], out, agent.Fingerprint(root))
-			return nil
+			return a.noteEarly(cmd.Context(), c, kind, args[0])
 		},
 	}
 	f.add(cmd)

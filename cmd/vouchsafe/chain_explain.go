@@ -13,7 +13,7 @@ func newChainExplainCommand(a *app) *cobra.Command {
 		Use:     "explain [CODE]",
 		Short:   "Tell what a code means: how it looks, who fails, how to mend it",
 		Example: "  vouchsafe chain explain ORDER_WRONG\n  vouchsafe chain explain --lang zh BOM",
-		Args:    usageArgs(cobra.MaximumNArgs(1)),
+		Args:    rangeArgs(0, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				for _, e := range chain.Entries() {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -61,18 +62,22 @@ func (f *clientFlags) open() (*apiClient, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", filepath.Join(dir, credentialCA), err)
 	}
-	url := f.server
-	if url == "" {
+	address := f.server
+	if address != "" {
+		if err := checkServer(address); err != nil {
+			return nil, err
+		}
+	} else {
 		b, err := os.ReadFile(filepath.Join(dir, filepath.Base(fileURL)))
 		if err != nil {
 			return nil, withHint(errors.New("no server runs on this state directory"), "vouchsafe server (or up), or --server https://HOST:PORT")
 		}
-		url = strings.TrimSpace(string(b))
+		address = strings.TrimSpace(string(b))
 	}
-	return newClient(url, cert, root), nil
+	return newClient(address, cert, root), nil
 }
 
-func newClient(url string, cert tls.Certificate, root *x509.Certificate) *apiClient {
+func newClient(address string, cert tls.Certificate, root *x509.Certificate) *apiClient {
 	pool := x509.NewCertPool()
 	pool.AddCert(root)
 	config := &tls.Config{
@@ -87,7 +92,7 @@ func newClient(url string, cert tls.Certificate, root *x509.Certificate) *apiCli
 			return err
 		},
 	}
-	return &apiClient{strings.TrimSuffix(url, "/"), &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true}}}
+	return &apiClient{strings.TrimSuffix(address, "/"), &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true}}}
 }
 
 // maxAnswer bounds what a server may send.
@@ -117,8 +122,12 @@ func (c *apiClient) callOnce(ctx context.Context, method, path, key string, in, 
 		req.Header.Set("Idempotency-Key", key)
 	}
 	resp, err := c.http.Do(req)
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err // without the method and the address of the request
+	}
 	if err != nil {
-		return withHint(fmt.Errorf("calling the service: %w", err), "is it running? vouchsafe server (or up)")
+		return withHint(fmt.Errorf("calling the service at %s: %w", c.url, err), "is it running? vouchsafe server (or up)")
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
@@ -126,27 +135,77 @@ func (c *apiClient) callOnce(ctx context.Context, method, path, key string, in, 
 		return fmt.Errorf("reading the service's answer: %w", err)
 	}
 	if resp.StatusCode >= 300 {
-		var p struct {
-			api.Problem
-			Errors []struct{ Message, Location string } `json:"errors"`
-		}
-		if json.Unmarshal(data, &p) != nil || p.Detail == "" {
-			return fmt.Errorf("%s %s: the service answers %s", method, path, resp.Status)
-		}
-		err := errors.New(p.Detail)
-		for _, e := range p.Errors {
-			err = fmt.Errorf("%w; %s: %s", err, e.Location, e.Message)
-		}
-		if p.Hint != "" {
-			return withHint(err, "%s", p.Hint)
-		}
-		return err
+		return problem(method, path, resp.Status, data)
 	}
 	if out == nil {
 		return nil
 	}
 	if err := json.Unmarshal(data, out); err != nil {
 		return fmt.Errorf("reading the service's answer: %w", err)
+	}
+	return nil
+}
+
+// answered is an error that the service sent.
+type answered struct {
+	error
+	status int
+}
+
+func (e answered) Unwrap() error { return e.error }
+
+// notFound says whether what was asked for is not there.
+func notFound(err error) bool {
+	var a answered
+	return errors.As(err, &a) && a.status == http.StatusNotFound
+}
+
+// problem reads what the service sent in place of an answer.
+func problem(method, path, status string, data []byte) error {
+	var p struct {
+		api.Problem
+		Errors []struct{ Message, Location string } `json:"errors"`
+	}
+	if json.Unmarshal(data, &p) != nil || p.Detail == "" {
+		return fmt.Errorf("%s %s: the service answers %s", method, path, status)
+	}
+	if len(p.Errors) > 0 { // a value outside what the API takes
+		var all []string
+		for _, e := range p.Errors {
+			_, name, _ := strings.Cut(e.Location, ".")
+			all = append(all, strings.TrimPrefix(name+": "+e.Message, ": "))
+		}
+		return usageError{errors.New(strings.Join(all, "; "))}
+	}
+	err := error(answered{errors.New(p.Detail), p.Status})
+	hint := p.Hint
+	if p.Code == "NOT_FOUND" {
+		if list := listOf(path); list != "" {
+			hint = list
+		}
+	}
+	if hint != "" {
+		return withHint(err, "%s", hint)
+	}
+	return err
+}
+
+// listOf is the command that shows what there is of the kind that a path names.
+func listOf(path string) string {
+	for _, l := range [][2]string{{"/v1/vms/", "vouchsafe vm list"}, {"/v1/vms", "vouchsafe host list"}, {"/v1/hosts/", "vouchsafe host list"},
+		{"/v1/certificates/", "vouchsafe ca list"}, {"/v1/keys/", "vouchsafe key list"}} {
+		if strings.HasPrefix(path, l[0]) {
+			return l[1]
+		}
+	}
+	return ""
+}
+
+// checkServer wants what --server takes.
+func checkServer(address string) error {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.Path != "" && u.Path != "/" {
+		return withHint(usageError{fmt.Errorf("--server %q is no address of a service", address)}, "--server https://HOST:PORT")
 	}
 	return nil
 }

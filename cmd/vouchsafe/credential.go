@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 
 	"github.com/vouchsafe/vouchsafe/internal/api"
+	"github.com/vouchsafe/vouchsafe/internal/ca"
 	"github.com/vouchsafe/vouchsafe/internal/durable"
 )
 
@@ -29,6 +30,15 @@ const (
 // bits), and Go verifies one ten times as fast as P-384: a thousand guests that
 // boot at once wait for that. What is signed to last is signed with P-384.
 var connectionCurve = elliptic.P256()
+
+// checkName calls a name that no VM, host or operator can have bad usage, before
+// anything is asked for.
+func checkName(name string) error {
+	if err := ca.CheckWord(name); err != nil {
+		return usageError{err}
+	}
+	return nil
+}
 
 // askCredential makes a key here and has the service certify it for a name.
 func askCredential(ctx context.Context, c *apiClient, kind, name string) (*ecdsa.PrivateKey, api.Credential, error) {

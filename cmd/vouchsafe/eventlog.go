@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -37,7 +36,7 @@ func (a *app) readAtMost(path string, max int64) ([]byte, error) {
 	if path != "-" {
 		f, err := os.Open(path)
 		if err != nil {
-			return nil, fmt.Errorf("reading %s: %w", path, errors.Unwrap(err))
+			return nil, fmt.Errorf("reading %w", err)
 		}
 		defer f.Close()
 		in = f

@@ -31,7 +31,7 @@ The command line is measured as SHA-256 of UTF-16LE with a NUL, and OVMF appends
 which is measured, so PCR 4 depends on it and on the initrd's size.`,
 		Example: `  vouchsafe eventlog predict --kernel vmlinuz --initrd initrd.img --cmdline "console=ttyS0 root=/dev/vda" --memory 2G golden.bin
   vouchsafe eventlog predict --kernel vmlinuz --cmdline "console=ttyS0" --memory 512M --json`,
-		Args: usageArgs(cobra.MaximumNArgs(1)),
+		Args: rangeArgs(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if kernel == "" || !cmd.Flags().Changed("cmdline") {
 				return usageError{fmt.Errorf("--kernel and --cmdline are needed (--cmdline \"\" for an empty one)")}

@@ -23,6 +23,9 @@ func newHostAddCommand(a *app) *cobra.Command {
 		Short: "Make a host known that proved nothing yet",
 		Args:  exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkName(args[0]); err != nil {
+				return err
+			}
 			c, err := f.open()
 			if err != nil {
 				return err

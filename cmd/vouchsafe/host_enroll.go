@@ -61,6 +61,9 @@ manufacturer says so, in the endorsement certificate; without, on your word. The
 }
 
 func (e *enrolling) run(ctx context.Context, a *app, name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
 	c, err := e.client.open()
 	if err != nil {
 		return err
@@ -78,9 +81,13 @@ func (e *enrolling) run(ctx context.Context, a *app, name string) error {
 	// 1. The TPM, and why it is believed.
 	tpm, err := client.Open(e.host.tpm)
 	if err != nil {
-		return err
+		return noTPM(err)
 	}
 	defer tpm.Close()
+	log := func() ([]byte, error) { return os.ReadFile(e.host.eventLog) }
+	if _, err := log(); err != nil { // before anything is on record
+		return withHint(fmt.Errorf("reading this machine's event log: %w", err), "--event-log FILE; the kernel has it in %s", defaultEventLog)
+	}
 	spki, trust, err := e.endorsementKey(tpm)
 	if err != nil {
 		return err
@@ -111,7 +118,6 @@ func (e *enrolling) run(ctx context.Context, a *app, name string) error {
 		return err
 	}
 	prove := func() error {
-		log := func() ([]byte, error) { return os.ReadFile(e.host.eventLog) }
 		covers, err := noVTPMs()
 		if err != nil {
 			return err

@@ -56,6 +56,32 @@ func (o *hostOptions) tpmFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&o.eventLog, "event-log", defaultEventLog, "this machine's measured-boot log")
 }
 
+// check looks at what was given before anything is done.
+func (o *hostOptions) check() error {
+	if o.group != "" {
+		if _, err := groupID(o.group); err != nil {
+			return err
+		}
+	}
+	if info, err := os.Stat(o.sockets); o.sockets != "" && err == nil && !info.IsDir() {
+		return withHint(usageError{fmt.Errorf("--sockets %s is no directory", o.sockets)}, "name a directory; it is made when it is not there")
+	}
+	return nil
+}
+
+func groupID(name string) (int, error) {
+	g, err := user.LookupGroup(name)
+	if err != nil {
+		return -1, withHint(usageError{fmt.Errorf("--socket-group: there is no group %q", name)}, "getent group; a name of that list")
+	}
+	return strconv.Atoi(g.Gid)
+}
+
+// noTPM is a TPM that does not open.
+func noTPM(err error) error {
+	return withHint(err, "--tpm /dev/tpmrm0, unix:PATH or tcp:HOST:PORT; dmesg | grep -i tpm")
+}
+
 func newHostRunCommand(a *app) *cobra.Command {
 	var state, credential, server string
 	var o hostOptions
@@ -77,6 +103,14 @@ all its vTPMs at once.`,
 			}
 			if credential == "" {
 				credential = filepath.Join(dir, dirHost)
+			}
+			if err := o.check(); err != nil {
+				return err
+			}
+			if server != "" {
+				if err := checkServer(server); err != nil {
+					return err
+				}
 			}
 			cred, err := openHostCredential(credential, server)
 			if err != nil {
@@ -108,12 +142,9 @@ func runHost(ctx context.Context, a *app, dir string, o hostOptions, service fun
 		c.Sockets = filepath.Join(dir, dirSockets)
 	}
 	if o.group != "" {
-		g, err := user.LookupGroup(o.group)
-		if err == nil {
-			c.SocketGroup, err = strconv.Atoi(g.Gid)
-		}
-		if err != nil {
-			return withHint(err, "getent group; a name of that list")
+		var err error
+		if c.SocketGroup, err = groupID(o.group); err != nil {
+			return err
 		}
 	}
 	tpm, err := o.openTPM(ctx, service)
@@ -156,7 +187,11 @@ func (o *hostOptions) openTPM(ctx context.Context, service func(context.Context)
 		}
 		o.tpm = defaultTPM
 	}
-	return client.Open(o.tpm)
+	t, err := client.Open(o.tpm)
+	if err != nil {
+		return nil, noTPM(err)
+	}
+	return t, nil
 }
 
 // hostCredential is one in a directory; it renews itself there.

@@ -10,8 +10,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -67,11 +69,34 @@ func newInitCommand(a *app) *cobra.Command {
 	return cmd
 }
 
+// check calls bad usage what no service can be made with, before there is one.
+func (o *initOptions) check() error {
+	if err := ca.CheckWord(o.operator); err != nil {
+		return usageError{fmt.Errorf("--operator: %w", err)}
+	}
+	if _, err := ca.ParseName("spiffe://" + o.trustDomain + "/" + defaultTenant + "/" + ca.KindOperator + "/" + o.operator); err != nil {
+		return usageError{fmt.Errorf("--trust-domain: %w", err)}
+	}
+	if o.recovery == "" {
+		return nil
+	}
+	if _, err := os.Stat(filepath.Dir(o.recovery)); err != nil {
+		return fmt.Errorf("writing the recovery key: %w", err)
+	}
+	if exists(o.recovery) {
+		return fmt.Errorf("writing the recovery key: %w", &fs.PathError{Op: "open", Path: o.recovery, Err: syscall.EEXIST})
+	}
+	return nil
+}
+
 // createService makes a service in an empty directory. service.json is written
 // last, so an unfinished one is never taken for whole.
 func createService(ctx context.Context, dir string, o initOptions) (serviceFile, string, error) {
 	fail := func(err error) (serviceFile, string, error) {
 		return serviceFile{}, "", fmt.Errorf("creating a service in %s: %w", dir, err)
+	}
+	if err := o.check(); err != nil {
+		return fail(err)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fail(err)
@@ -85,9 +110,6 @@ func createService(ctx context.Context, dir string, o initOptions) (serviceFile,
 	}
 	if o.recovery == "" {
 		o.recovery = filepath.Join(dir, fileRecovery)
-	}
-	if err := ca.CheckWord(o.operator); err != nil {
-		return fail(usageError{err})
 	}
 	now := time.Now()
 	id := make([]byte, 8)

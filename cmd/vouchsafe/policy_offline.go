@@ -34,8 +34,11 @@ ticket ran out. So allow few boots, and withdraw it when it is no longer needed.
 		Example: `  vouchsafe policy offline allow web1 --boots 3 --for 24h`,
 		Args:    exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if boots == 0 {
+			if !cmd.Flags().Changed("boots") {
 				return usageError{fmt.Errorf("--boots N is missing: how many boots without the service, 1 to %d", enroll.MaxOfflineBoots)}
+			}
+			if boots < 1 || boots > enroll.MaxOfflineBoots {
+				return usageError{fmt.Errorf("--boots %d: want 1 to %d boots without the service", boots, enroll.MaxOfflineBoots)}
 			}
 			if running < 0 || running > enroll.MaxOfflineFor || running%time.Second != 0 {
 				return usageError{errors.New("--for wants whole seconds, at most 720h")}

@@ -23,12 +23,14 @@ import (
 	"github.com/vouchsafe/vouchsafe/internal/ca"
 	"github.com/vouchsafe/vouchsafe/internal/durable"
 	"github.com/vouchsafe/vouchsafe/internal/enroll"
+	"github.com/vouchsafe/vouchsafe/tpm2/client"
 )
 
 type serverOptions struct {
 	serviceOptions
 	listen string
 	names  []string
+	opened net.Listener // what listen names, if it was opened before the service
 	// carry runs beside the server, once it listens; nil: nothing does.
 	carry func(ctx context.Context, s *service, url string) error
 }
@@ -38,6 +40,55 @@ func (o *serverOptions) flags(cmd *cobra.Command) {
 	cmd.Flags().StringSliceVar(&o.names, "name", nil, "further host names or addresses by which clients reach this server")
 	cmd.Flags().StringVar(&o.ownTPM, "own-tpm", "", "this machine's own TPM, by which the service notices that it runs inside a VM that it admits: a device, unix:PATH, tcp:HOST:PORT or none (default /dev/tpmrm0, where there is one)")
 	cmd.Flags().StringVar(&o.pushCheckpoint, "push-checkpoint", "", "file that gets audit checkpoints, best on another machine's disk; with an audit log older than it, the server does not start")
+}
+
+// check calls bad usage what no server can run with, before anything is done.
+func (o *serverOptions) check() error {
+	if host, port, err := net.SplitHostPort(o.listen); err != nil {
+		return withHint(usageError{fmt.Errorf("--listen %q is no HOST:PORT", o.listen)}, "--listen 127.0.0.1:8443")
+	} else if _, err := net.LookupPort("tcp", port); err != nil {
+		return withHint(usageError{fmt.Errorf("--listen %q: there is no port %q", o.listen, port)}, "--listen %s, or port 0 for any that is free", net.JoinHostPort(host, "8443"))
+	}
+	for _, n := range o.names {
+		if err := ca.CheckHostName(n); err != nil && net.ParseIP(n) == nil {
+			return usageError{fmt.Errorf("--name: %w", err)}
+		}
+	}
+	if o.localHost != "" {
+		if err := ca.CheckWord(o.localHost); err != nil {
+			return usageError{fmt.Errorf("--host: %w", err)}
+		}
+	}
+	if o.pushCheckpoint != "" {
+		if _, err := os.Stat(filepath.Dir(o.pushCheckpoint)); err != nil {
+			return withHint(fmt.Errorf("pushing checkpoints: %w", err), "mkdir -p %s, or mount what belongs there", filepath.Dir(o.pushCheckpoint))
+		}
+	}
+	return nil
+}
+
+// open listens.
+func (o *serverOptions) open() (err error) {
+	if o.opened != nil {
+		return nil
+	}
+	if o.opened, err = net.Listen("tcp", o.listen); err != nil {
+		return withHint(fmt.Errorf("listening on %s: %w", o.listen, cause(err)), "who has it? ss -ltnp; any free port: --listen 127.0.0.1:0")
+	}
+	return nil
+}
+
+// cause is a network error without the address, which was said.
+func cause(err error) error {
+	var n *net.OpError
+	var s *os.SyscallError
+	if errors.As(err, &n) {
+		err = n.Err
+	}
+	if errors.As(err, &s) {
+		err = s.Err
+	}
+	return err
 }
 
 func newServerCommand(a *app) *cobra.Command {
@@ -50,6 +101,9 @@ func newServerCommand(a *app) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			dir, err := stateDir(state)
 			if err != nil {
+				return err
+			}
+			if err := o.check(); err != nil {
 				return err
 			}
 			return serve(cmd.Context(), a, dir, o)
@@ -82,7 +136,14 @@ after it proved itself by its TPM (vouchsafe host enroll localhost --approve), o
 			if err != nil {
 				return err
 			}
+			if err := errors.Join(o.check(), h.check()); err != nil {
+				return err
+			}
 			if entries, err := os.ReadDir(dir); errors.Is(err, os.ErrNotExist) || err == nil && len(entries) == 0 {
+				// What fails is to fail before there is a service.
+				if err := o.rehearse(h); err != nil {
+					return err
+				}
 				file, recovery, err := createService(cmd.Context(), dir, first)
 				if err != nil {
 					return err
@@ -106,12 +167,36 @@ after it proved itself by its TPM (vouchsafe host enroll localhost --approve), o
 	return cmd
 }
 
+// rehearse opens what a first start needs: the port stays open for it, the TPMs
+// do not.
+func (o *serverOptions) rehearse(h hostOptions) error {
+	if _, err := openOwnTPM(o.ownTPM); err != nil {
+		return err
+	}
+	if h.tpm != "" {
+		t, err := client.Open(h.tpm)
+		if err != nil {
+			return noTPM(err)
+		}
+		if err := t.Close(); err != nil {
+			return err
+		}
+	}
+	if o.pushCheckpoint != "" && exists(o.pushCheckpoint) {
+		return withHint(fmt.Errorf("pushing checkpoints: %s is there already, and a new service has none", o.pushCheckpoint), "name another file, or move it away: mv %s %s.old", o.pushCheckpoint, o.pushCheckpoint)
+	}
+	return o.open()
+}
+
 // serve runs the control plane until ctx ends.
 func serve(ctx context.Context, a *app, dir string, o serverOptions) (err error) {
 	logger := slog.New(slog.NewTextHandler(a.err, nil))
 	o.log = logger
 	s, err := openService(ctx, dir, o.serviceOptions)
 	if err != nil {
+		if o.opened != nil {
+			o.opened.Close()
+		}
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
@@ -120,10 +205,10 @@ func serve(ctx context.Context, a *app, dir string, o serverOptions) (err error)
 			return err
 		}
 	}
-	l, err := net.Listen("tcp", o.listen)
-	if err != nil {
-		return withHint(fmt.Errorf("listening: %w", err), "choose another port: --listen 127.0.0.1:0")
+	if err := o.open(); err != nil {
+		return err
 	}
+	l := o.opened
 	if s.enroll.IsOwn == nil && o.ownTPM == "" && exists(defaultOwnTPM) {
 		fmt.Fprintf(a.err, a.say("note: %s is not the service's to open, so it would not notice that it runs inside a VM that it admits\n", "注意：服务无权打开 %s，因此无法察觉自身运行在它所准入的虚拟机内\n"), defaultOwnTPM)
 	}

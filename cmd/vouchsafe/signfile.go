@@ -33,7 +33,7 @@ appends a CMS signature that was made elsewhere.`,
 		Example: `  vouchsafe sign-file sha256 mok.key mok.der nvidia.ko
   vouchsafe sign-file sha256 keyring: - nvidia.ko
   sign_file=/usr/lib/vouchsafe/sign-file   # for dkms, see deploy/dkms`,
-		Args: usageArgs(cobra.RangeArgs(3, 5)),
+		Args: rangeArgs(3, 5),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if raw != "" {
 				return appendRaw(raw, args[1:])

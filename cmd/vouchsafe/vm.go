@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"encoding/pem"
 	"fmt"
 	"net/url"
 	"os"
@@ -37,17 +38,28 @@ waits for that. With --ek-public the vTPM is there already, and the VM is known 
   vouchsafe vm create web2 --host rack1-7 --disk root --disk data`,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := f.open()
-			if err != nil {
-				return err
+			for _, name := range append([]string{args[0], in.Host}, in.Disks...) {
+				if err := checkName(name); err != nil {
+					return err
+				}
+			}
+			if wait < 0 {
+				return usageError{fmt.Errorf("--wait %v: want a time from now on, or 0", wait)}
 			}
 			in.Name = args[0]
 			if ek != "" {
-				pem, err := os.ReadFile(ek)
+				text, err := a.readAtMost(ek, maxToken)
 				if err != nil {
 					return err
 				}
-				in.EKPublic = string(pem)
+				if b, _ := pem.Decode(text); b == nil || b.Type != "PUBLIC KEY" {
+					return withHint(fmt.Errorf("%s holds no PUBLIC KEY in PEM", ek), "tpm2_readpublic -c 0x81010016 -f pem -o %s", ek)
+				}
+				in.EKPublic = string(text)
+			}
+			c, err := f.open()
+			if err != nil {
+				return err
 			}
 			if key == "" { // so that our own retries do it once
 				b := make([]byte, 16)

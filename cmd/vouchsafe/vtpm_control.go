@@ -31,7 +31,7 @@ func newVTPMControlCommand(a *app) *cobra.Command {
 		Short: "Ask or order a running vTPM through its control channel (swtpm_ioctl's options)",
 		Example: `  vouchsafe vtpm control --unix /run/web1.sock --info 3
   vouchsafe vtpm control --tcp :2322 --save permanent web1.state`,
-		Args: usageArgs(cobra.MaximumNArgs(1)),
+		Args: rangeArgs(0, 1),
 		RunE: func(_ *cobra.Command, args []string) error { return controlVTPM(a, f, args) },
 	}
 	fl := cmd.Flags()
