@@ -136,10 +136,12 @@ func (g *guestDemo) qemu(ctx context.Context, b guestBoot, socket string) (*gues
 	}
 	var complaint strings.Builder
 	cmd.Stderr = &complaint
-	if err := cmd.Start(); err != nil {
+	release, err := startBound(cmd)
+	if err != nil {
 		return nil, fmt.Errorf("starting QEMU: %w", err)
 	}
 	go func() {
+		defer release()
 		defer close(m.lines)
 		r := bufio.NewReaderSize(out, 64<<10)
 		for {
