@@ -375,9 +375,9 @@ func (t *TPM) nvCertify(_ *call, in *tpm2.NVCertify, out *tpm2.NVCertifyResponse
 	return rc
 }
 
-// startIndexes does what TPM2_Startup does to NV indexes (Part 1, 34.4.3; Part
-// 2, 13.4). Locks for the time until a start end; what is cleared on a start is cleared.
-func (t *TPM) startIndexes(resume, orderly bool) {
+// startIndexes does what TPM2_Startup does to NV indexes (Part 3, 9.3.1; Part 2,
+// 13.4). Locks for the time until a start end; what is cleared on a start is cleared.
+func (t *TPM) startIndexes(resume, reset bool) {
 	for _, x := range t.n().indexes {
 		a := x.pub.Attributes
 		if !resume {
@@ -392,8 +392,8 @@ func (t *TPM) startIndexes(resume, orderly bool) {
 				a &^= tpm2.NVWritten
 			}
 		}
-		// What lives in RAM is gone after an unorderly end, except counters (34.2.4).
-		if a.Has(tpm2.NVOrderly) && !orderly && a.Type() != tpm2.NTCounter {
+		// What lives in RAM outlasts TPM2_Shutdown(STATE) only, except counters.
+		if a.Has(tpm2.NVOrderly) && reset && a.Type() != tpm2.NTCounter {
 			a &^= tpm2.NVWritten
 		}
 		if a != x.pub.Attributes {

@@ -64,7 +64,7 @@ func (t *TPM) startup(c *call, in *tpm2.Startup, _ *tpm2.StartupResponse) tpm2.R
 		}
 	}
 	resume := in.StartupType == tpm2.SUState
-	t.startIndexes(resume, was != notOrderly)
+	t.startIndexes(resume, saved == nil || was != orderlyState)
 	if rc := t.commit(); rc != tpm2.RCSuccess {
 		return rc
 	}

@@ -43,6 +43,21 @@ func nvIncrement(by tpm2.Handle) *tpm2.NVIncrement {
 	return &tpm2.NVIncrement{AuthHandle: by, NVIndex: testIndex}
 }
 
+// readAfter writes an orderly index of a type, shuts down, starts and reads it.
+func readAfter(typ tpm2.NVType, down, up tpm2.SU) func(*bench) tpm2.RC {
+	return func(b *bench) tpm2.RC {
+		b.ok(define(ownerRW.With(typ)|tpm2.NVOrderly, 8), nil)
+		if typ == tpm2.NTCounter {
+			b.ok(nvIncrement(tpm2.RHOwner), nil)
+		} else {
+			b.ok(nvWrite(tpm2.RHOwner, 8, 0), nil)
+		}
+		b.ok(&tpm2.Shutdown{ShutdownType: down}, nil)
+		b.powerCycle(up)
+		return b.do(nvRead(tpm2.RHOwner, 8, 0), nil)
+	}
+}
+
 func withPolicy(d *tpm2.NVDefineSpace, n int) *tpm2.NVDefineSpace {
 	d.PublicInfo.AuthPolicy = make([]byte, n)
 	return d
@@ -135,6 +150,10 @@ var nvRules = []rule{
 		b.powerCycle(tpm2.SUClear)
 		return b.do(nvWrite(tpm2.RHOwner, 8, 0), nil)
 	}},
+	{name: "orderly after Shutdown(CLEAR)", cite: "Part 3, 9.3.1", want: tpm2.RCNVUninitialized, run: readAfter(tpm2.NTOrdinary, tpm2.SUClear, tpm2.SUClear)},
+	{name: "orderly after a restart", cite: "Part 3, 9.3.1", want: tpm2.RCSuccess, run: readAfter(tpm2.NTOrdinary, tpm2.SUState, tpm2.SUClear)},
+	{name: "orderly after a resume", cite: "Part 3, 9.3.1", want: tpm2.RCSuccess, run: readAfter(tpm2.NTOrdinary, tpm2.SUState, tpm2.SUState)},
+	{name: "orderly counter after Shutdown(CLEAR)", cite: "Part 3, 9.3.1", want: tpm2.RCSuccess, run: readAfter(tpm2.NTCounter, tpm2.SUClear, tpm2.SUClear)},
 	{name: "cleared at start", cite: "Part 2, 13.4", want: tpm2.RCNVUninitialized, run: func(b *bench) tpm2.RC {
 		after(define(ownerRW|tpm2.NVClearSTClear, 8), nvWrite(tpm2.RHOwner, 8, 0))(b)
 		b.powerCycle(tpm2.SUClear)
