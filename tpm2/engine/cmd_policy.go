@@ -92,14 +92,16 @@ func (t *TPM) deadline(s *session, nonce []byte, expiration int32) (uint64, tpm2
 }
 
 // authTicket makes the ticket for a negative expiration. It ends with Time, so
-// it is bound to this power cycle as well.
+// it is bound to this power cycle as well. With their lengths, the octets of
+// cpHash, policyRef and Name cannot pass for one another's.
 func (t *TPM) authTicket(tag tpm2.ST, h tpm2.Handle, s *session, timeout uint64, cpHash, ref, name []byte) ([]byte, tpm2.TPMTTkAuth) {
 	blob := be(timeout)
 	if h == tpm2.RHNull {
 		return blob, tpm2.TPMTTkAuth{Tag: tag, Hierarchy: h}
 	}
 	return blob, tpm2.TPMTTkAuth{Tag: tag, Hierarchy: h,
-		Digest: t.ticket(tag, h, blob, be(t.n().totalResetCount), be(uint64(t.n().restartCount)), []byte{byte(s.hash >> 8), byte(s.hash)}, cpHash, ref, name)}
+		Digest: t.ticket(tag, h, blob, be(t.n().totalResetCount), be(uint64(t.n().restartCount)), []byte{byte(s.hash >> 8), byte(s.hash)},
+			be(uint64(len(cpHash))), cpHash, be(uint64(len(ref))), ref, name)}
 }
 
 // be is a number as the TPM puts it into a hash: eight octets, the first the highest.

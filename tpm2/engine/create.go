@@ -138,15 +138,14 @@ func localityBit(l uint8) uint8 {
 // ticketHash is the hash of tickets and context integrity.
 const ticketHash = tpm2.AlgSHA512
 
-// ticket is the HMAC of a ticket: over its tag and parts, under the hierarchy's proof (Part 2, 10.6).
-// Tickets of the NULL hierarchy hold until the next TPM Reset; where they must
-// say nothing, the caller leaves the digest out.
+// ticket is the HMAC of a ticket: over its tag and parts, under the hierarchy's
+// proof (Part 2, 10.6). The parts stand there as in libtpms, so that a ticket from
+// before a take-over holds after it. Tickets of the NULL hierarchy hold until the
+// next TPM Reset; where they must say nothing, the caller leaves the digest out.
 func (t *TPM) ticket(tag tpm2.ST, h tpm2.Handle, parts ...[]byte) []byte {
 	m := crypt.NewHMAC(ticketHash, t.proof(h))
 	m.Write([]byte{byte(tag >> 8), byte(tag)})
 	for _, p := range parts {
-		// Each part with its length: no two tickets over different parts are alike.
-		m.Write([]byte{byte(len(p) >> 8), byte(len(p))})
 		m.Write(p)
 	}
 	return m.Sum(nil)
