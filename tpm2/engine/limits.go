@@ -19,8 +19,9 @@ const (
 	maxNVBytes   = 64 << 10 // data of all indexes together: bounds what a guest can make the host store
 	maxDigest    = 64       // SHA-512
 
-	// A TPM that was taken over from libtpms, whose 128 KiB are divided as needed, may come with more.
-	maxTakenPersistent = 64
+	// A TPM that was taken over from libtpms may come with more. It divides its NV
+	// memory as needed: the 66th persistent key is the first that swtpm refuses.
+	maxTakenPersistent = 65
 	maxTakenIndexes    = 640
 	maxSymData         = 128 // MAX_SYM_DATA: what can be sealed
 
