@@ -16,12 +16,15 @@ import (
 // What swtpm writes to its state files and hands out as state blobs: a header
 // of ten octets, then data with tags, encrypted with AES-CBC under a key of the
 // state or of migration, or both, one in the other (swtpm, swtpm_nvstore.c and
-// tlv.h; the format is that of swtpm 0.1 and later).
+// tlv.h; the format is that of swtpm 0.1 and later). What came before that had
+// no tags: a blob in version 1 has the header and then the data, a file has not
+// even the header.
 
 const (
 	stateHeader   = 10
 	maxStateFile  = 1 << 20 // two layers of encryption around what SET_STATEBLOB may carry
 	stateVersion  = 2
+	stateFlag     = 1 << 0 // encrypted with the state key: said in blobs of version 1
 	migrationFlag = 1 << 1 // encrypted with the migration key
 	stateBig      = 1 << 3 // … with a state key of 256 bits
 	migrationBig  = 1 << 4 // … with a migration key of 256 bits
@@ -89,16 +92,21 @@ func OpenState(b []byte, state, migration StateKey) (content []byte, sealed Seal
 		return fail(fmt.Errorf("%d octets are too short for a state of swtpm", len(b)))
 	case len(b) > maxStateFile:
 		return fail(fmt.Errorf("%d octets are more than any state of swtpm has", len(b)))
-	case binary.BigEndian.Uint16(b[2:]) != stateHeader:
-		return fail(errors.New("it does not begin as a state of swtpm"))
+	case binary.BigEndian.Uint16(b[2:]) != stateHeader: // a file from before 0.1, if anything
+		if len(state.Secret) == 0 {
+			return b, Sealed{}, nil
+		}
+		content, err = openUntagged(b, state)
+		return content, Sealed{State: true}, err
 	case b[1] > stateVersion:
 		return fail(ErrStateNewer)
-	case b[0] < stateVersion:
-		return fail(errors.New("it is of swtpm before 0.1, and never held a TPM 2.0 that this program can read"))
 	case uint64(binary.BigEndian.Uint32(b[6:])) != uint64(len(b)):
 		return fail(fmt.Errorf("it says it has %d octets, and has %d: it is cut or damaged", binary.BigEndian.Uint32(b[6:]), len(b)))
 	}
 	flags := binary.BigEndian.Uint16(b[4:])
+	if b[0] < stateVersion {
+		return openFirst(b[stateHeader:], flags, state, migration)
+	}
 	tags, err := readTags(b[stateHeader:])
 	if err != nil {
 		return fail(err)
@@ -125,6 +133,51 @@ func OpenState(b []byte, state, migration StateKey) (content []byte, sealed Seal
 	return content, sealed, nil
 }
 
+// openFirst opens what follows the header of a blob in version 1.
+func openFirst(b []byte, flags uint16, state, migration StateKey) (content []byte, sealed Sealed, err error) {
+	sealed = Sealed{State: flags&stateFlag != 0, Migration: flags&migrationFlag != 0}
+	if sealed.Migration {
+		if b, err = openUntagged(b, migration); err != nil {
+			return nil, Sealed{}, fmt.Errorf("the migration's encryption: %w", err)
+		}
+	}
+	if sealed.State {
+		if b, err = openUntagged(b, state); err != nil {
+			return nil, Sealed{}, err
+		}
+	}
+	return b, sealed, nil
+}
+
+// openUntagged verifies and decrypts as version 1 does: AES-CBC without an IV over
+// SHA-256 of the data and the data. That keeps no attacker away who can guess what
+// is in it; what is taken over is sealed anew, in our own form.
+func openUntagged(c []byte, key StateKey) ([]byte, error) {
+	if len(key.Secret) == 0 {
+		return nil, ErrStateKeyMissing
+	}
+	if len(c) == 0 || len(c)%aes.BlockSize != 0 {
+		return nil, errors.New("its encrypted data has no whole number of blocks")
+	}
+	for _, size := range []int{16, 32} { // it does not say which
+		keys, err := key.keys(size)
+		if err != nil {
+			return nil, err
+		}
+		for _, k := range keys {
+			plain, err := decrypt(k, nil, c)
+			if err != nil || len(plain) < sha256.Size {
+				continue
+			}
+			if sum := sha256.Sum256(plain[sha256.Size:]); bytes.Equal(sum[:], plain[:sha256.Size]) {
+				return plain[sha256.Size:], nil
+			}
+			clear(plain)
+		}
+	}
+	return nil, ErrStateKeyWrong
+}
+
 // tags are data by tag, each at most once.
 type tags map[uint16][]byte
 
@@ -148,7 +201,7 @@ func readTags(b []byte) (tags, error) {
 }
 
 // open verifies and decrypts: AES-CBC, and HMAC-SHA-256 under the same key over
-// ciphertext and IV. The padding's every octet is its length, up to the size of the key.
+// ciphertext and IV.
 func (t tags) open(data, iv uint16, key StateKey, big bool) ([]byte, error) {
 	size := 16
 	if big {
@@ -174,19 +227,26 @@ func (t tags) open(data, iv uint16, key StateKey, big bool) ([]byte, error) {
 		if !hmac.Equal(m.Sum(nil), t[tagHMAC]) {
 			continue
 		}
-		block, err := aes.NewCipher(k)
-		if err != nil {
-			return nil, err
-		}
-		start := make([]byte, aes.BlockSize)
-		copy(start, t[iv]) // as many random octets as the key has; the first 16 count
-		plain := make([]byte, len(c))
-		cipher.NewCBCDecrypter(block, start).CryptBlocks(plain, c)
-		pad := int(plain[len(plain)-1])
-		if pad == 0 || pad > size || pad > len(plain) || !bytes.Equal(plain[len(plain)-pad:], bytes.Repeat([]byte{byte(pad)}, pad)) {
-			return nil, errors.New("its padding is damaged")
-		}
-		return plain[:len(plain)-pad], nil
+		return decrypt(k, t[iv], c)
 	}
 	return nil, ErrStateKeyWrong
+}
+
+// decrypt is AES-CBC over whole blocks. Of the IV, which has as many octets as
+// the key when there is one, the first 16 count. Each octet of the padding is its
+// length, up to the size of the key.
+func decrypt(key, iv, c []byte) ([]byte, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	start := make([]byte, aes.BlockSize)
+	copy(start, iv)
+	plain := make([]byte, len(c))
+	cipher.NewCBCDecrypter(block, start).CryptBlocks(plain, c)
+	pad := int(plain[len(plain)-1])
+	if pad == 0 || pad > len(key) || pad > len(plain) || !bytes.Equal(plain[len(plain)-pad:], bytes.Repeat([]byte{byte(pad)}, pad)) {
+		return nil, errors.New("its padding is damaged")
+	}
+	return plain[:len(plain)-pad], nil
 }
