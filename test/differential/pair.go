@@ -110,11 +110,12 @@ func (p *Pair) both(st Step, x, y *rendered) (Outcome, error) {
 			o.Diverged = true
 		}
 	}
+	if a.rc == 0 && b.rc == 0 {
+		p.spread(st, a, b, tainted)
+	}
 	if st.Save == flushed {
 		p.theirs.flush(x, a)
 		p.ours.flush(y, b)
-	} else if a.rc == 0 && b.rc == 0 {
-		p.spread(st, x, a, b, tainted)
 	}
 	return o, nil
 }
@@ -141,7 +142,7 @@ func (p *Pair) outOfRoom(a, b *answer) bool {
 }
 
 // spread notes what is unlike on the two sides after a command that succeeded on both.
-func (p *Pair) spread(st Step, x *rendered, a, b *answer, tainted bool) {
+func (p *Pair) spread(st Step, a, b *answer, tainted bool) {
 	if tainted {
 		for _, h := range st.Handles {
 			if _, ok := permanent[h]; !ok {
@@ -152,7 +153,7 @@ func (p *Pair) spread(st Step, x *rendered, a, b *answer, tainted bool) {
 			}
 		}
 	}
-	if st.Save == "" {
+	if st.Save == "" || st.Save == flushed {
 		return
 	}
 	// A key that was made here has another Name there.
