@@ -83,7 +83,7 @@ func TestGoTPMSuite(t *testing.T) {
 		t.Fatal(err)
 	}
 	known := map[string]string{
-		"TestCommit":    "commits with a key on the curve BN P-256, which is left out; tpm2-tools' suite does it on P-256",
+		"TestCommit":    "commits to a point of the curve BN P-256, which is left out; tpm2-tools' suite does it on P-256",
 		"TestTestParms": "expects that RSA-3072 is not supported; swtpm fails it as well",
 	}
 	cmd := exec.CommandContext(t.Context(), "./gotpm-suite", strings.TrimSpace(string(dir)))
@@ -119,10 +119,13 @@ func TestToolsSuite(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), "./tpm2tools-suite", src, which)
 	cmd.Env = append(os.Environ(), "SWTPM="+filepath.Join(filepath.Dir(program(t)[0]), "swtpm"))
 	out, _ := cmd.CombinedOutput()
+	known := map[string]string{
+		"fapi/fapi-get-info": "libtss2-fapi 3.2.1 writes no list of algorithms that has one it does not know, as ML-KEM and ML-DSA are",
+	}
 	ran := false
 	for line := range strings.Lines(string(out)) {
 		f := strings.Fields(line)
-		if len(f) == 4 && strings.HasPrefix(f[0], "FAIL") {
+		if len(f) == 4 && strings.HasPrefix(f[0], "FAIL") && known[f[3]] == "" {
 			t.Errorf("%s fails", f[3])
 		}
 		ran = ran || len(f) == 4 && f[0] == "pass"
