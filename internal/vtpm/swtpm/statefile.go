@@ -96,8 +96,10 @@ func OpenState(b []byte, state, migration StateKey) (content []byte, sealed Seal
 		if len(state.Secret) == 0 {
 			return b, Sealed{}, nil
 		}
-		content, err = openUntagged(b, state)
-		return content, Sealed{State: true}, err
+		if content, err = openUntagged(b, state); err != nil {
+			return fail(err)
+		}
+		return content, Sealed{State: true}, nil
 	case b[1] > stateVersion:
 		return fail(ErrStateNewer)
 	case uint64(binary.BigEndian.Uint32(b[6:])) != uint64(len(b)):

@@ -75,6 +75,7 @@ func FuzzOpenState(f *testing.F) {
 	for _, name := range []string{"clear", "aes128", "aes256"} {
 		f.Add(stateFile(f, name))
 	}
+	f.Add(untagged(f, bytes.Repeat([]byte{7}, 16), []byte("state")))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		content, _, err := OpenState(b, StateKey{Secret: bytes.Repeat([]byte{7}, 16)}, StateKey{Secret: bytes.Repeat([]byte{7}, 32)})
 		if err == nil && len(content) > len(b) {
