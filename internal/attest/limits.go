@@ -35,6 +35,9 @@ const (
 	// MaxLoadedModules is how many loaded modules a Result names: a few hundred
 	// are loaded on a machine with all kinds of hardware.
 	MaxLoadedModules = 2048
+	// MaxLoadedNames is how long their names are together, in bytes: the guest made
+	// them up, and the Result is signed, stored and sent.
+	MaxLoadedNames = 128 << 10
 	// maxRefusedModules is how many refused modules a Result explains one by one.
 	maxRefusedModules = 16
 	// maxBroken is how many broken events one Result names.

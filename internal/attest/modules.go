@@ -209,7 +209,7 @@ func (a *appraisal) modules(ev Evidence) {
 		return
 	}
 	var loaded []LoadedModule
-	total, refused := 0, 0
+	total, refused, names := 0, 0, 0
 	refuse := func(code, evidence string) {
 		if refused++; refused <= maxRefusedModules {
 			a.find(code, evidence)
@@ -236,7 +236,7 @@ func (a *appraisal) modules(ev Evidence) {
 		}
 		total++
 		name := e.PrintableName()
-		if len(loaded) < MaxLoadedModules {
+		if names += len(name); len(loaded) < MaxLoadedModules && names <= MaxLoadedNames {
 			loaded = append(loaded, LoadedModule{name, e.FileAlg, e.FileHash})
 		}
 		if len(a.exp.Modules) > 0 {

@@ -49,7 +49,7 @@ func TestCrowd(t *testing.T) {
 	wg.Wait()
 	slices.Sort(took)
 	t.Logf("%d at once: all in %s, median %s, p99 %s", n, time.Since(start).Round(time.Millisecond), took[n/2].Round(time.Millisecond), took[n*99/100].Round(time.Millisecond))
-	// Two seconds on a quiet machine; with the race detector on a busy one it was 23.
+	// A second on a quiet machine; with the race detector on a busy one it was 23.
 	if p99 := took[n*99/100]; p99 > time.Minute {
 		t.Errorf("p99 is %s", p99)
 	}

@@ -28,8 +28,9 @@ import (
 	"time"
 )
 
-// maxSize bounds a signed statement: a few kilobytes of facts and two certificates.
-const maxSize = 64 << 10
+// maxSize bounds a signed statement: a few kilobytes of facts and two certificates,
+// or an attestation result with all the modules that it may name, in base64.
+const maxSize = 2 << 20
 
 // maxChain: the signer and its intermediate; the root is the verifier's own.
 const maxChain = 3

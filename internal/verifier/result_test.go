@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vouchsafe/vouchsafe/internal/attest"
 	"github.com/vouchsafe/vouchsafe/internal/ca"
 	"github.com/vouchsafe/vouchsafe/internal/enroll"
 	"github.com/vouchsafe/vouchsafe/internal/statement"
@@ -118,6 +119,64 @@ func TestVerifyResult(t *testing.T) {
 	if _, err := VerifyResult(good, otherRoot, now); err == nil {
 		t.Error("it holds under another service's root")
 	}
+}
+
+// TestLargestResult: what an appraisal may find, the verifier can sign, a relying
+// party can read, and a guest gets.
+func TestLargestResult(t *testing.T) {
+	now := time.Now()
+	root, signer := onlySigner(t, now)
+	v := New(Config{Issuer: "one.test", Results: func(context.Context) (enroll.Signer, error) { return signer, nil }})
+	r := attest.Result{Time: now, Status: attest.Warning, Boot: &attest.Boot{}}
+	for left := attest.MaxLoadedNames; len(r.Boot.Modules) < attest.MaxLoadedModules; {
+		name := strings.Repeat("<", left/(attest.MaxLoadedModules-len(r.Boot.Modules))) // six letters in JSON
+		left -= len(name)
+		r.Boot.Modules = append(r.Boot.Modules, attest.LoadedModule{Name: name, Alg: "sha512", Digest: make([]byte, 64)})
+	}
+	claims, err := r.EAR("test", "one.test", "spiffe://one.test/default/vm/web1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := v.signResult(t.Context(), claims)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := VerifyResult(token, root, now); err != nil || len(got.Claims) != len(claims) {
+		t.Errorf("%d bytes of %d: %v", len(got.Claims), len(claims), err)
+	}
+	if len(token)+len(claims) > 4<<20-64<<10 {
+		t.Errorf("%d bytes, more than an agent reads", len(token)+len(claims))
+	}
+}
+
+// onlySigner is the verifier's signer of a service that has nothing else.
+func onlySigner(t *testing.T, now time.Time) (*x509.Certificate, enroll.Signer) {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var keys [3]*ecdsa.PrivateKey
+	for i := range keys {
+		var err error
+		keys[i], err = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+		must(err)
+	}
+	der, err := ca.NewRoot("one.test", keys[0], now)
+	must(err)
+	root, err := x509.ParseCertificate(der)
+	must(err)
+	der, err = ca.NewIntermediate(root, keys[0], ca.Residence, keys[1].Public(), now)
+	must(err)
+	a, err := ca.NewAuthority(ca.Residence, der, keys[1])
+	must(err)
+	o, err := ca.NewOffice(root, noRecord{}, func() time.Time { return now }, a)
+	must(err)
+	c, err := o.Issue(t.Context(), ca.ResidenceProfile, ca.Request{PublicKey: keys[2].Public(), Name: &ca.Name{TrustDomain: "one.test", Tenant: "service", Kind: ca.KindService, Name: SignerName}})
+	must(err)
+	return root, enroll.Signer{Key: keys[2], Chain: []*x509.Certificate{c, a.Certificate}}
 }
 
 func itoa(n int64) string { return strconv.FormatInt(n, 10) }
