@@ -2,6 +2,7 @@ package enroll_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -69,6 +70,19 @@ func TestBudget(t *testing.T) {
 	}
 	if _, err := h.Lend(t.Context(), enroll.Ask{Tenant: "default", VM: "web2", Host: "h1"}); err != nil {
 		t.Errorf("another VM: %v", err)
+	}
+	// What a host asks in vain is on its own account: it keeps no VM of another from
+	// starting, and does not fill the log with names that it makes up.
+	before = h.log.Size()
+	for i := range 100 {
+		h.Lend(t.Context(), enroll.Ask{Tenant: "default", VM: "web2", Host: "h2", Generation: 1})
+		h.Lend(t.Context(), enroll.Ask{Tenant: "default", VM: fmt.Sprint("no", i), Host: "h2"})
+	}
+	if n := h.log.Size() - before; n > 2*40 {
+		t.Errorf("a host that asks in vain left %d records", n)
+	}
+	if _, err := h.Lend(t.Context(), enroll.Ask{Tenant: "default", VM: "web2", Host: "h1"}); err != nil {
+		t.Errorf("a VM that another host asked for: %v", err)
 	}
 	h.pass(time.Minute)
 	h.wall = h.wall.Add(-24 * time.Hour) // the wall clock does not matter
