@@ -37,6 +37,9 @@ type service struct {
 	url     string
 	backend Backend
 	root    *x509.Certificate
+
+	auditDir    string
+	auditSigner *audit.Signer
 }
 
 func newKey(t *testing.T) *ecdsa.PrivateKey {
@@ -82,7 +85,7 @@ func newService(t *testing.T) *service {
 	}
 	office, err := ca.NewOffice(root, st, time.Now, as...)
 	must(err)
-	s := &service{t: t, root: root}
+	s := &service{t: t, root: root, auditDir: filepath.Join(dir, "audit"), auditSigner: signer}
 	residence := s.issue(office, ca.ResidenceProfile, ca.KindService, "residence")
 	e := enroll.New(enroll.Config{TrustDomain: "vouchsafe.test", Records: st, Disks: st, Hosts: st, Repeats: st, Orders: st, Issuer: office, Log: auditLog, Ring: keyring.NewRing(rootKey),
 		Residence: func(context.Context) (enroll.Signer, error) {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vouchsafe/vouchsafe/internal/audit"
 	"github.com/vouchsafe/vouchsafe/internal/ca"
 	"github.com/vouchsafe/vouchsafe/internal/hosting"
 )
@@ -85,5 +86,30 @@ func TestHostileHost(t *testing.T) {
 	t.Logf("%d at once, %d refused for it: the heap grew by %d MiB", many, refused, grown>>20)
 	if grown > 150<<20 || refused == 0 {
 		t.Error("a host fills the memory")
+	}
+}
+
+// TestBytesThatAreNoText: a name in a path may be any bytes; the audit log must
+// open again all the same.
+func TestBytesThatAreNoText(t *testing.T) {
+	s := newService(t)
+	op := s.operator()
+	rogue := s.issue(s.backend.Office, ca.AgentProfile, ca.KindAgent, "h2")
+	s.want("host", op, "POST", "/v1/hosts", `{"name":"h2","accept_unattested":true}`, 200, "")
+	for _, name := range []string{"%FF", "a%ED%A0%80", "%C3"} {
+		s.as(rogue, "POST", "/v1/vms/"+name+"/lease", `{"host":"h2","generation":0}`)
+		s.as(s.issue(s.backend.Office, ca.VMProfile, ca.KindVM, "web1"), "POST", "/v1/vms/web1/disks/"+name+"/volume-key", `{"digest":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}`)
+	}
+	if err := s.backend.Audit.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := audit.Open(s.auditDir, s.auditSigner, audit.Options{})
+	if err != nil {
+		t.Fatalf("the service does not start any more: %v", err)
+	}
+	again.Close()
+	r, err := audit.Verify(s.auditDir, s.backend.AuditKey, nil, func(audit.Record) {})
+	if err != nil || len(r.Findings) > 0 {
+		t.Errorf("%v, %v", r.Findings, err)
 	}
 }

@@ -23,6 +23,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 )
 
@@ -73,8 +74,22 @@ type Record struct {
 	Event
 }
 
-// encode is the record's bytes: what is written, and what is hashed.
+// encode is the record's bytes: what is written, and what is hashed. Names and
+// reasons may hold what a stranger sent; what is no UTF-8 is replaced here, because
+// encoding/json writes it in a way that reads as something else, and a record that
+// does not read as it is written shuts the whole log.
 func (r Record) encode() ([]byte, error) {
+	for _, s := range []*string{&r.Tenant, &r.Actor, &r.Action, &r.Object} {
+		*s = text(*s)
+	}
+	if r.Detail != nil {
+		detail := make(map[string]string, len(r.Detail))
+		for k, v := range r.Detail {
+			detail[text(k)] = text(v)
+		}
+		r.Detail = detail
+	}
+	r.Phase = Phase(text(string(r.Phase)))
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
@@ -87,6 +102,8 @@ func (r Record) encode() ([]byte, error) {
 	}
 	return out, nil
 }
+
+func text(s string) string { return strings.ToValidUTF8(s, "\ufffd") }
 
 // ParseRecord reads a record's bytes, strictly: what it accepts is written the
 // same way again.

@@ -378,6 +378,24 @@ func FuzzParseRecord(f *testing.F) {
 	})
 }
 
+// FuzzEvent: whatever a caller reports, with whatever a stranger sent in it, the
+// record of it can be read again, or is not written.
+func FuzzEvent(f *testing.F) {
+	f.Add("web1", "because")
+	f.Add("a\xff", "\xed\xa0\x80")
+	f.Add("\u2028<&>\x00", "\ufffd")
+	f.Fuzz(func(t *testing.T, object, why string) {
+		r := Record{Event: Event{Action: "vm.admitted", Object: object, Phase: Refused, Detail: map[string]string{"why": why, why: object}}}
+		data, err := r.encode()
+		if err != nil {
+			return
+		}
+		if _, err := ParseRecord(data); err != nil {
+			t.Fatalf("%q was written: %v", data, err)
+		}
+	})
+}
+
 func FuzzParseCheckpoint(f *testing.F) {
 	s := signer(f)
 	signed, _ := s.sign(Checkpoint{s.origin, 7, tlog.Hash{1}})
