@@ -117,7 +117,7 @@ func (s *server) hosts() {
 			ev.Items = append(ev.Items, enroll.Item{Type: string(it.Type), Value: it.Data})
 		}
 		st, err := s.Enroll.AttestHost(ctx, ev)
-		return answer(hosting.Attested{Tier: string(st.Tier), Seconds: int(st.For / time.Second), Result: st.Result}), err
+		return answer(hosting.Attested{Tier: string(st.Tier), Seconds: int(st.For / time.Second), Pass: st.Pass, Result: st.Result}), err
 	})
 	operation(s, "GET", "/v1/hosts/{name}/work", "get-work", "What a host has to do", hosts, func(ctx context.Context, in *Named) (*body[hosting.Work], error) {
 		h, err := s.host(ctx, in.Name)

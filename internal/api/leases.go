@@ -43,7 +43,7 @@ func (s *server) leases() {
 		if err := sameHost(ctx, in.Body.Host); err != nil {
 			return nil, err
 		}
-		g, err := s.Enroll.Lend(ctx, enroll.Ask{Tenant: caller(ctx).Tenant, VM: in.Name, Host: in.Body.Host, Generation: in.Body.Generation, Actor: caller(ctx).String()})
+		g, err := s.Enroll.Lend(ctx, enroll.Ask{Tenant: caller(ctx).Tenant, VM: in.Name, Host: in.Body.Host, Generation: in.Body.Generation, Pass: in.Body.Pass, Actor: caller(ctx).String()})
 		return answer(leaseOut(g)), err
 	})
 	type confirm struct {

@@ -26,14 +26,15 @@ import (
 // house is everything around an Enroller: real rooms, and clocks by hand.
 type house struct {
 	*enroll.Enroller
-	t       *testing.T
-	dir     string
-	store   *store.Store
-	log     *audit.Log
-	root    *x509.Certificate
-	config  enroll.Config
-	wall    time.Time
-	elapsed time.Duration
+	t        *testing.T
+	dir      string
+	store    *store.Store
+	log      *audit.Log
+	root     *x509.Certificate
+	config   enroll.Config
+	wall     time.Time
+	elapsed  time.Duration
+	hostPass []byte // of the host that proved itself last
 }
 
 func key(t *testing.T) *ecdsa.PrivateKey {
@@ -129,7 +130,7 @@ func (h *house) born(name, host string) enroll.Born {
 }
 
 func (h *house) lend(host string, generation int64) (enroll.Granted, error) {
-	return h.Lend(h.t.Context(), enroll.Ask{Tenant: "default", VM: "web1", Host: host, Generation: generation, Actor: "test"})
+	return h.Lend(h.t.Context(), enroll.Ask{Tenant: "default", VM: "web1", Host: host, Generation: generation, Pass: h.hostPass, Actor: "test"})
 }
 
 // wants checks that err refuses with a code; "" wants no error.

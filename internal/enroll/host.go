@@ -3,7 +3,9 @@ package enroll
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -62,6 +64,7 @@ type HostAppraiser interface {
 type HostStanding struct {
 	Tier   Tier
 	For    time.Duration
+	Pass   []byte // a lease is asked for with it
 	Result []byte
 }
 
@@ -117,8 +120,8 @@ func (e *Enroller) AttestHost(ctx context.Context, ev HostEvidence) (HostStandin
 			return HostStanding{}, fmt.Errorf("attesting host %s: %w", ev.Host, err)
 		}
 	}
-	e.hosts.keep(ev.Tenant, ev.Host, &hostStanding{measured: a.Measured, tree: tree, at: at})
-	return HostStanding{Tier: TierTPM, For: HostLife, Result: a.Result}, nil
+	pass := e.hosts.keep(ev.Tenant, ev.Host, &hostStanding{measured: a.Measured, tree: tree, at: at})
+	return HostStanding{Tier: TierTPM, For: HostLife, Pass: pass, Result: a.Result}, nil
 }
 
 func (e *Enroller) carriedTree(ctx context.Context, ev HostEvidence) (*attest.CarriedTree, map[string]carriedAt, error) {
@@ -159,6 +162,11 @@ type hostStanding struct {
 	measured Measured
 	tree     *attest.CarriedTree
 	at       map[string]carriedAt // by VM
+	// pass is what whoever proved itself asks for leases with. It stays the same for
+	// HostLife, since many quotes are made while one lease is on its way, and is good
+	// for as long again.
+	pass, before []byte
+	passed       time.Duration // when it was made
 }
 
 type carriedAt struct{ index, generation int64 }
@@ -175,11 +183,29 @@ func newHostStandings(c Clock) *hostStandings {
 	return &hostStandings{clock: c, of: map[[2]string]*hostStanding{}}
 }
 
-func (s *hostStandings) keep(tenant, host string, st *hostStanding) {
+// keep puts a standing in force, and returns the pass that goes with it.
+func (s *hostStandings) keep(tenant, host string, st *hostStanding) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st.until = s.clock.Elapsed() + HostLife
-	s.of[[2]string{tenant, host}] = st
+	id, now := [2]string{tenant, host}, s.clock.Elapsed()
+	if old := s.of[id]; old != nil && now < old.until {
+		st.pass, st.before, st.passed = old.pass, old.before, old.passed
+	}
+	if st.pass == nil || now-st.passed >= HostLife {
+		st.pass, st.before, st.passed = make([]byte, 32), st.pass, now
+		rand.Read(st.pass)
+	}
+	st.until = now + HostLife
+	s.of[id] = st
+	return st.pass
+}
+
+// passes says whether whoever asks is who proved itself. The answer to a host's
+// evidence goes to the machine whose TPM quoted, since the quote is bound to the
+// connection; a host's credential lies on its disk, and a copy of that disk must
+// not be as good as the machine.
+func (st *hostStanding) passes(pass []byte) bool {
+	return subtle.ConstantTimeCompare(pass, st.pass) == 1 || len(st.before) > 0 && subtle.ConstantTimeCompare(pass, st.before) == 1
 }
 
 func (s *hostStandings) forget(tenant, host string) {

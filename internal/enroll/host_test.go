@@ -1,6 +1,7 @@
 package enroll_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -30,7 +31,10 @@ func (j *hostJudge) AppraiseHost(_ context.Context, _ enroll.Host, _ enroll.Host
 }
 
 func (h *house) attest(host string, carried ...hosting.Carried) error {
-	_, err := h.AttestHost(h.t.Context(), enroll.HostEvidence{Tenant: "default", Host: host, Nonce: h.Nonce("default", host, enroll.PurposeHost), Carried: carried})
+	st, err := h.AttestHost(h.t.Context(), enroll.HostEvidence{Tenant: "default", Host: host, Nonce: h.Nonce("default", host, enroll.PurposeHost), Carried: carried})
+	if err == nil {
+		h.hostPass = st.Pass
+	}
 	return err
 }
 
@@ -273,4 +277,38 @@ type appraiserFunc func(enroll.Evidence) enroll.Appraisal
 
 func (f appraiserFunc) Appraise(_ context.Context, _ enroll.VM, e enroll.Evidence) (enroll.Appraisal, error) {
 	return f(e), nil
+}
+
+// TestStolenCredential: a copy of a host's disk has its credential and its VMs'
+// states, and gets no key for them while the host itself is trusted.
+func TestStolenCredential(t *testing.T) {
+	h, _, _ := attested(t)
+	lend := func(pass []byte) error {
+		_, err := h.Lend(t.Context(), enroll.Ask{Tenant: "default", VM: "web1", Host: "bare", Pass: pass})
+		return err
+	}
+	h.wants("the host proves itself", h.attest("bare"), "")
+	first := h.hostPass
+	h.wants("the host", lend(first), "")
+	h.wants("the thief", lend(nil), "HOST_QUOTE_STALE")
+	h.wants("the thief guesses", lend(make([]byte, len(first))), "HOST_QUOTE_STALE")
+	// The host proves itself again and again, while its requests are on their way.
+	for range 3 {
+		h.wants("again", h.attest("bare"), "")
+	}
+	h.wants("with what it had before", lend(first), "")
+	h.pass(enroll.HostLife - time.Second)
+	h.wants("again", h.attest("bare"), "")
+	h.pass(time.Second)
+	h.wants("again", h.attest("bare"), "")
+	if bytes.Equal(h.hostPass, first) {
+		t.Error("a pass is good for ever")
+	}
+	h.wants("with the one before", lend(first), "")
+	h.wants("with the new one", lend(h.hostPass), "")
+	h.pass(enroll.HostLife - time.Second)
+	h.wants("again", h.attest("bare"), "")
+	h.pass(time.Second)
+	h.wants("again", h.attest("bare"), "")
+	h.wants("with the one before the last", lend(first), "HOST_QUOTE_STALE")
 }

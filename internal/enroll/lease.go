@@ -46,6 +46,7 @@ type Ask struct {
 	Tenant, VM, Host string
 	// Generation of the state file that the host has; 0 when the vTPM is new.
 	Generation int64
+	Pass       []byte // of a host with a TPM: what it got when it proved itself
 	Actor      string
 }
 
@@ -81,6 +82,9 @@ func (e *Enroller) Lend(ctx context.Context, a Ask) (Granted, error) {
 		return fail(err)
 	}
 	tier, st, err := e.trusted(host, a.VM, a.Generation)
+	if err == nil && st != nil && !st.passes(a.Pass) {
+		err = Refusal{"HOST_QUOTE_STALE", "host " + host.Name + " has proved itself, but whoever asks now did not: its credential is not enough"}
+	}
 	if err != nil {
 		return fail(err)
 	}

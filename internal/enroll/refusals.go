@@ -36,7 +36,7 @@ var Refusals = finding.Catalog{
 		Meaning: finding.Text{EN: "The host proved nothing about itself, and nobody accepted that.", ZH: "宿主机未证明自身，也无人接受这一点。"},
 		Remedy:  finding.Text{EN: "Attest it, or accept it knowingly: vouchsafe host add NAME --accept-unattested-host", ZH: "请对其进行证明，或明确接受：vouchsafe host add NAME --accept-unattested-host"}},
 	{Code: "HOST_QUOTE_STALE", Severity: finding.Error,
-		Meaning: finding.Text{EN: "The host has a TPM on record and did not prove itself by it within the last five minutes.", ZH: "该宿主机已登记 TPM，但最近五分钟内未用它证明自身。"},
+		Meaning: finding.Text{EN: "The host has a TPM on record, and it did not prove itself by it within the last five minutes, or whoever asks is not who did.", ZH: "该宿主机已登记 TPM，但最近五分钟内未用它证明自身，或请求者并非证明者。"},
 		Remedy:  finding.Text{EN: "See that vouchsafe host run runs there, and what it says; a boot that is not approved: vouchsafe policy enroll --host NAME", ZH: "请确认该机正在运行 vouchsafe host run 并查看其输出；若启动未获批准：vouchsafe policy enroll --host NAME"}},
 	{Code: "VTPM_NOT_QUOTED", Severity: finding.Error,
 		Meaning: finding.Text{EN: "The host proved itself, but its quote does not cover this vTPM in the generation on record: the host does not carry it, or has another copy.", ZH: "宿主机已证明自身，但其引证未涵盖记录中这一代的该 vTPM：宿主机未承载它，或持有另一副本。"},

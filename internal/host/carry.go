@@ -188,7 +188,7 @@ func (c *carrier) session(ctx context.Context, conn net.Conn) error {
 func (c *carrier) take(ctx context.Context) (_ *vtpm.Instance, l hosting.Lease, until time.Duration, err error) {
 	start := elapsed()
 	path := c.path()
-	if err := c.host.line.call(ctx, "POST", path, hosting.AskLease{Host: c.host.Name, Generation: c.state.At()}, &l); err != nil {
+	if err := c.host.line.call(ctx, "POST", path, hosting.AskLease{Host: c.host.Name, Generation: c.state.At(), Pass: c.host.pass()}, &l); err != nil {
 		return nil, l, 0, err
 	}
 	instance, err := c.state.Take(l)

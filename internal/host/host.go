@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -73,6 +74,7 @@ type Host struct {
 
 	proving sync.Mutex // one quote at a time; guards proved
 	proved  proved
+	passed  atomic.Pointer[[]byte]
 
 	mu      sync.Mutex
 	carried map[string]*carrier // by VM

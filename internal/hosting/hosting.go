@@ -76,6 +76,7 @@ type Carried struct {
 type Attested struct {
 	Tier    string          `json:"tier"`
 	Seconds int             `json:"seconds" doc:"how long it counts"`
+	Pass    []byte          `json:"pass,omitempty" doc:"to ask for leases with; keep it in memory"`
 	Result  json.RawMessage `json:"result" doc:"the appraisal, in the shape of EAR"`
 }
 
@@ -83,6 +84,7 @@ type Attested struct {
 type AskLease struct {
 	Host       string `json:"host" maxLength:"63"`
 	Generation int64  `json:"generation" minimum:"0" doc:"of the state that the host has; 0: none yet"`
+	Pass       []byte `json:"pass,omitempty" maxLength:"64" doc:"of a host with a TPM: what the answer to its evidence had"`
 }
 
 // Lease is leave to run a vTPM, with the keys to its state. It is for the host
