@@ -141,7 +141,7 @@ func (s *server) service() {
 	type after struct {
 		After int64 `query:"after" minimum:"0" doc:"the revision seen last"`
 	}
-	operation(s, "GET", "/v1/changes", "list-changes", "What changed after a revision, in the order of commits", operators, func(ctx context.Context, in *after) (*body[[]Change], error) {
+	operation(s, "GET", "/v1/changes", "list-changes", "What changed after a revision, in the order of commits; about a million are kept", operators, func(ctx context.Context, in *after) (*body[[]Change], error) {
 		changes, err := s.Store.Changes(ctx, caller(ctx).Tenant, in.After, maxPage)
 		out := make([]Change, 0, len(changes))
 		for _, c := range changes {

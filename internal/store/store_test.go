@@ -313,6 +313,40 @@ func (s *Store) writing2(t *testing.T) *sql.DB {
 }
 
 // TestUnfinishedRevocation: a revoked VM that still has a good certificate is found.
+// TestForgetChanges: the feed of changes ends somewhere, and goes on where it was.
+func TestForgetChanges(t *testing.T) {
+	s := open(t, temp(t))
+	birth(t, s, "web1")
+	err := s.write(t.Context(), func(t *tx) error {
+		for range 2*forgetAtOnce + 5 {
+			if err := t.changed("default", "vm", "web1", "updated"); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.forgetChanges(t.Context(), 7); err != nil {
+		t.Fatal(err)
+	}
+	left, err := s.Changes(t.Context(), "default", 0, 100)
+	if err != nil || len(left) != 7 || left[6].Rev != left[0].Rev+6 {
+		t.Fatalf("%v, %v", left, err)
+	}
+	birth(t, s, "web2")
+	if more, err := s.Changes(t.Context(), "default", left[6].Rev, 100); err != nil || len(more) != 1 || more[0].ID != "web2" {
+		t.Errorf("%v, %v", more, err)
+	}
+	if err := s.Forget(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if bad, err := s.Check(t.Context()); err != nil || len(bad) > 0 {
+		t.Errorf("%v, %v", bad, err)
+	}
+}
+
 // TestHostTPMStays: two who change a host at the same moment do not undo that its
 // TPM was enrolled.
 func TestHostTPMStays(t *testing.T) {
