@@ -18,6 +18,8 @@ import (
 const (
 	// maxWaiting: an event log is below 100 KiB, so this is a few MB. The oldest goes first.
 	maxWaiting = 64
+	// maxWaitingBytes: a guest may send twenty times as much, and keep it here for an hour.
+	maxWaitingBytes = 16 << 20
 	// waitingLife: whoever approves a boot should have looked at the VM today.
 	waitingLife = time.Hour
 )
@@ -41,7 +43,8 @@ func (w *waiting) keep(tenant, vm string, ev attest.Evidence, exp attest.Expecte
 		w.boots = map[[2]string]boot{}
 	}
 	id := [2]string{tenant, vm}
-	if _, again := w.boots[id]; !again && len(w.boots) >= maxWaiting {
+	delete(w.boots, id)
+	for len(w.boots) > 0 && (len(w.boots) >= maxWaiting || w.bytes()+size(ev) > maxWaitingBytes) {
 		oldest := id
 		for other, b := range w.boots {
 			if old, ok := w.boots[oldest]; !ok || b.exp.Now.Before(old.exp.Now) {
@@ -51,6 +54,20 @@ func (w *waiting) keep(tenant, vm string, ev attest.Evidence, exp attest.Expecte
 		delete(w.boots, oldest)
 	}
 	w.boots[id] = boot{ev, exp}
+}
+
+func (w *waiting) bytes() (n int) {
+	for _, b := range w.boots {
+		n += size(b.ev)
+	}
+	return n
+}
+
+func size(ev attest.Evidence) (n int) {
+	for _, it := range ev {
+		n += len(it.Data)
+	}
+	return n
 }
 
 func (w *waiting) get(tenant, vm string, now time.Time) (boot, bool) {

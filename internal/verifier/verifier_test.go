@@ -128,6 +128,22 @@ func TestWaiting(t *testing.T) {
 }
 
 // TestPolicyRef: no approval of one VM is one of another.
+// TestWaitingIsBounded: guests that send as much as they may do not fill the memory.
+func TestWaitingIsBounded(t *testing.T) {
+	var w waiting
+	now := time.Now()
+	large := attest.Evidence{{Type: attest.IMALog, Data: make([]byte, 2<<20)}}
+	for i := range maxWaiting {
+		w.keep("default", fmt.Sprint(i), large, attest.Expected{Now: now.Add(time.Duration(i) * time.Second)})
+	}
+	if w.bytes() > maxWaitingBytes || len(w.boots) != maxWaitingBytes/size(large) {
+		t.Errorf("%d boots wait, %d bytes", len(w.boots), w.bytes())
+	}
+	if _, ok := w.get("default", fmt.Sprint(maxWaiting-1), now); !ok {
+		t.Error("the newest is not there")
+	}
+}
+
 func TestPolicyRef(t *testing.T) {
 	seen := map[string]string{}
 	for _, p := range [][2]string{{"a", "bc"}, {"ab", "c"}, {"a", "b"}, {"", "abc"}} {
