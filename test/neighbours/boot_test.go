@@ -117,57 +117,6 @@ func TestGuestReset(t *testing.T) {
 // extend makes.
 const pcr23 = "D342B8B5FDDABFC1D94E5C8C53388211DF379791089B772EC02A15D94ADCC7F5"
 
-// TestMigration moves a running guest with its vTPM through a file to another
-// QEMU and another vTPM process, in clear and under a migration key.
-func TestMigration(t *testing.T) {
-	key := filepath.Join(t.TempDir(), "key")
-	if err := os.WriteFile(key, []byte(strings.Repeat("a5", 32)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for name, more := range map[string][]string{"in clear": nil, "sealed": {"--migration-key", "file=" + key}} {
-		t.Run(name, func(t *testing.T) {
-			file := filepath.Join(t.TempDir(), "stream")
-			source := serveUnix(t, shortDir(t), more...)
-			m := startGuest(t, source, boot{tpm: "crb", append: "guest=wait"})
-			m.waitFor(t, "TICK 2 ")
-			m.qmp.do(t, "stop", nil)
-			m.qmp.do(t, "migrate", map[string]any{"uri": "exec:cat >" + file})
-			m.qmp.migrated(t)
-			m.qmp.do(t, "quit", nil)
-			<-m.done
-
-			target := serveUnix(t, shortDir(t), more...)
-			m2 := startGuest(t, target, boot{tpm: "crb", append: "guest=wait", incoming: "exec:cat " + file})
-			m2.qmp.migrated(t)
-			m2.qmp.do(t, "cont", nil)
-			m2.waitFor(t, "TICK")
-			fmt.Fprintln(m2.in, "stop")
-			if got := m2.waitFor(t, "PCR23"); !strings.Contains(got, pcr23) {
-				t.Errorf("PCR 23 did not travel: %s", got)
-			}
-			m2.waitFor(t, "DONE")
-			for _, l := range m2.find("TICK") {
-				if !strings.Contains(l, "00000000") || !strings.HasSuffix(l, "<nil>") {
-					t.Errorf("a command failed after the move: %s", l)
-				}
-			}
-			// The target took the state as a resumed TPM, not as a fresh start.
-			if !strings.Contains(target.log.String(), "resumed") {
-				t.Errorf("the target did not resume:\n%s", target.log)
-			}
-			if name == "sealed" {
-				stream, err := os.ReadFile(file)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if !strings.Contains(string(stream), "vouchtpm\x00\x01\x01\x01") {
-					t.Error("the permanent state did not travel sealed")
-				}
-			}
-		})
-	}
-}
-
 // TestSnapshot takes a snapshot, lets the guest go on, and goes back: the PCRs
 // are those of the snapshot, the random numbers are not.
 func TestSnapshot(t *testing.T) {
