@@ -2,6 +2,7 @@ package vtpm
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 
 	"github.com/vouchsafe/vouchsafe/internal/vtpm/swtpm"
@@ -136,6 +137,22 @@ func (i *Instance) SetBlob(k swtpm.BlobKind, blob []byte, _ bool) error {
 		i.log.Error("state refused", "blob", k.String(), "err", err)
 	} else {
 		i.log.Info("state taken", "blob", k.String(), "vtpm", i.staged[as].header.id.String(), "generation", i.staged[as].header.generation)
+	}
+	return resulting(err)
+}
+
+// resulting adds to a refusal the result that swtpm has for it, of which QEMU
+// makes a sentence: who migrates reads there what to look for.
+func resulting(err error) error {
+	var r *Refusal
+	if !errors.As(err, &r) {
+		return err
+	}
+	switch r.Finding.Code {
+	case "STATE_KEY_MISSING":
+		return errors.Join(err, swtpm.KeyNotFound)
+	case "STATE_WRONG_KEY":
+		return errors.Join(err, swtpm.DecryptError)
 	}
 	return err
 }

@@ -2,6 +2,7 @@ package vtpm
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -81,6 +82,32 @@ func TestMigration(t *testing.T) {
 		source, _ := openTest(t, Config{Dir: t.TempDir(), Key: key})
 		testMigration(t, source, Config{Dir: t.TempDir(), Key: key}, false)
 	})
+}
+
+// TestMigrationKeys: of a state that does not open, QEMU prints why.
+func TestMigrationKeys(t *testing.T) {
+	key := func(b byte) Key { return Key{Secret: secret.New(bytes.Repeat([]byte{b}, 32))} }
+	source, _ := openTest(t, Config{Dir: t.TempDir(), MigrationKey: key(5)})
+	on(t, source)
+	b, _, err := source.Blob(swtpm.Permanent, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		key  Key
+		code string
+		want swtpm.Result
+	}{
+		{Key{}, "STATE_KEY_MISSING", swtpm.KeyNotFound},
+		{key(6), "STATE_WRONG_KEY", swtpm.DecryptError},
+	} {
+		target, _ := openTest(t, Config{Dir: t.TempDir(), MigrationKey: tc.key})
+		err := target.SetBlob(swtpm.Permanent, b, true)
+		wantRefusal(t, err, tc.code)
+		if !errors.Is(err, tc.want) {
+			t.Errorf("%s: %v", tc.code, err)
+		}
+	}
 }
 
 // testMigration moves a TPM that is new.

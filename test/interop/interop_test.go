@@ -147,7 +147,7 @@ func TestSwtpmSuite(t *testing.T) {
 	known := map[string]string{
 		"test_tpm2_ctrlchannel2":              "swtpm chardev: only sockets are served",
 		"test_tpm2_derived_keys":              "wants TDES and the curve BN P-256, which are left out; all keys before are equal bit for bit",
-		"test_tpm2_migration_key":             "wants the size of libtpms' volatile state, and its own code for a wrong migration key",
+		"test_tpm2_migration_key":             "wants the size of libtpms' volatile state; and loads one of swtpm without the permanent state it belongs to",
 		"test_tpm2_save_load_encrypted_state": "opens with a passphrase what was sealed with a key: refused here, two kinds of secret are told apart",
 		"test_tpm2_save_load_state_2":         "wants room for 65 persistent keys and not one octet more; such a TPM of swtpm is taken over (TestTakeOverFull)",
 		"test_tpm2_save_load_state_2_block":   "state in one file or device: it cannot be replaced atomically",

@@ -112,9 +112,11 @@ const (
 	BadParameter Result = 0x03
 	Fail         Result = 0x09
 	BadOrdinal   Result = 0x0A // no such command, or not in this power state
+	KeyNotFound  Result = 0x0D // the state is encrypted, and no key was given
 	Size         Result = 0x11
 	Resource     Result = 0x15
 	IOError      Result = 0x1F
+	DecryptError Result = 0x21 // … and the key is another one
 	BadLocality  Result = 0x3D
 	NonFatal     Result = 0x800 // there is no such blob
 )
@@ -128,6 +130,8 @@ func (r Result) Error() string {
 		{BadParameter, "bad parameter"},
 		{Fail, "the TPM refused or failed"},
 		{BadOrdinal, "no such command, or not while the TPM is in this power state"},
+		{KeyNotFound, "the state is encrypted, and no key was given"},
+		{DecryptError, "the state is encrypted with another key"},
 		{Size, "wrong size"},
 		{Resource, "out of a resource"},
 		{IOError, "input/output error, or a data channel is already in use"},
