@@ -57,9 +57,7 @@ type Outcome struct {
 func (p *Pair) Step(st Step) (Outcome, error) {
 	var o Outcome
 	if st.Power {
-		for name := range p.ours.slots {
-			p.gone["$"+name] = true
-		}
+		p.allGone()
 		return o, errors.Join(p.theirs.tpm.PowerCycle(), p.ours.tpm.PowerCycle())
 	}
 	if st.Suspend {
@@ -93,7 +91,7 @@ func (p *Pair) both(st Step, x, y *rendered) (Outcome, error) {
 	tainted := !bytes.Equal(x.params, y.params)
 	for _, h := range st.Handles {
 		// A handle by its number may be an object made here, with another key there.
-		tainted = tainted || p.taint[h] || strings.HasPrefix(h, "0x8")
+		tainted = tainted || p.taint[h] || p.gone[h] || strings.HasPrefix(h, "0x8")
 	}
 	o = Outcome{RC: a.rc, Handle: a.handle, theirs: a}
 	if a.rc != b.rc && b.fault == "" && p.outOfRoom(a, b) {
@@ -149,6 +147,12 @@ func (p *Pair) outOfRoom(a, b *answer) bool {
 	return slices.Contains(full, a.rc)
 }
 
+func (p *Pair) allGone() {
+	for name := range p.ours.slots {
+		p.gone["$"+name] = true
+	}
+}
+
 // elsewhere reports whether a step uses the transient handle of what has gone. By
 // now something else may be behind it, on one side only: libtpms puts a persistent
 // key into a transient slot while a command uses it, and what the command makes
@@ -174,7 +178,10 @@ func (p *Pair) spread(st Step, a, b *answer, tainted bool) {
 			}
 		}
 	}
-	if st.Command == "FlushContext" && len(st.Params) > 0 {
+	switch {
+	case st.Command == "FlushContext" && len(st.Faults) > 0: // it may have been any of them
+		p.allGone()
+	case st.Command == "FlushContext":
 		p.gone[st.Params[0]] = true
 	}
 	if st.Save == "" || st.Save == flushed {
