@@ -153,13 +153,28 @@ func (p *Pair) allGone() {
 	}
 }
 
-// elsewhere reports whether a step uses the transient handle of what has gone. By
-// now something else may be behind it, on one side only: libtpms puts a persistent
-// key into a transient slot while a command uses it, and what the command makes
-// gets the next number. (Handles with nothing behind them are in testdata.)
+// elsewhere reports whether a step uses the transient handle of what has gone, or
+// one by its number when numbers differ. By now something else may be behind it,
+// on one side only: libtpms puts a persistent key into a transient slot while a
+// command uses it, and what the command makes gets the next number. (Handles with
+// nothing behind them are in testdata.)
 func (p *Pair) elsewhere(st Step, y *rendered) bool {
 	for i, h := range st.Handles {
-		if p.gone[h] && i < len(y.handles) && tpm2.Handle(y.handles[i]).Space() == tpm2.HTTransient {
+		if i >= len(y.handles) || tpm2.Handle(y.handles[i]).Space() != tpm2.HTTransient {
+			continue
+		}
+		if p.gone[h] || strings.HasPrefix(h, "0x") && p.renumbered() {
+			return true
+		}
+	}
+	return false
+}
+
+// renumbered reports whether an object has one number there and another here.
+func (p *Pair) renumbered() bool {
+	for name, ours := range p.ours.slots {
+		theirs := p.theirs.slots[name]
+		if theirs != nil && theirs.handle != ours.handle && tpm2.Handle(ours.handle).Space() == tpm2.HTTransient {
 			return true
 		}
 	}
