@@ -15,23 +15,26 @@ func TestDeb(t *testing.T) {
 	need(t, "dpkg dpkg-dev", "dpkg-deb", "dpkg-divert", "update-alternatives")
 	needRoot(t)
 	work := shortDir(t)
-	var packages [2][]byte
-	var deb string
-	for i := range packages {
-		deb = strings.TrimSpace(mustRun(t, []string{"SOURCE_DATE_EPOCH=1790000000"}, "../../deploy/deb/build", work))
-		content, err := os.ReadFile(deb)
-		if err != nil {
+	var builds [2]map[string][]byte
+	for i := range builds {
+		builds[i] = map[string][]byte{}
+		for _, deb := range strings.Fields(mustRun(t, []string{"SOURCE_DATE_EPOCH=1790000000"}, "../../deploy/deb/build", work)) {
+			content, err := os.ReadFile(deb)
+			if err != nil {
+				t.Fatal(err)
+			}
+			name, _, _ := strings.Cut(filepath.Base(deb), "_")
+			builds[i][name+".deb"] = content
+		}
+	}
+	root := overlay(t)
+	for _, name := range []string{"vouchsafe.deb", "vouchsafe-agent.deb"} {
+		if len(builds[0][name]) == 0 || string(builds[0][name]) != string(builds[1][name]) {
+			t.Errorf("two builds of %s from the same source differ, or there is none", name)
+		}
+		if err := os.WriteFile(filepath.Join(root, name), builds[0][name], 0o644); err != nil {
 			t.Fatal(err)
 		}
-		packages[i] = content
-	}
-	if string(packages[0]) != string(packages[1]) {
-		t.Error("two builds of the same source differ")
-	}
-
-	root := overlay(t)
-	if err := os.WriteFile(filepath.Join(root, "vouchsafe.deb"), packages[0], 0o644); err != nil {
-		t.Fatal(err)
 	}
 	script := filepath.Join(root, "deb-test.sh")
 	if err := os.WriteFile(script, []byte(debScript), 0o755); err != nil {
@@ -48,10 +51,42 @@ func TestDeb(t *testing.T) {
 
 const debScript = `set -eu
 list() { find /etc /usr/bin /usr/lib/vouchsafe /usr/sbin /usr/share/man /usr/share/doc /usr/share/bash-completion /usr/share/zsh /usr/share/fish \
+  /usr/share/initramfs-tools /usr/lib/dracut \
   /var/lib/vouchsafe /var/lib/swtpm-localca 2>/dev/null | sort; }
 had=; [ -e /usr/bin/swtpm ] && had=$(sha256sum </usr/bin/swtpm)
-rm -rf /var/lib/vouchsafe
+rm -rf /var/lib/vouchsafe /etc/vouchsafe
 list >/tmp/before
+# A guest: the agent alone, which needs nothing of its host's program.
+dpkg --no-triggers -i /vouchsafe-agent.deb
+[ -z "$(command -v vouchsafe)" ]
+[ "$(stat -c %a /etc/vouchsafe)" = 700 ]
+rc=0; vouchsafe-agent status 2>/tmp/said || rc=$?
+[ $rc = 1 ]
+grep -q '^hint: an operator makes' /tmp/said
+man -w vouchsafe-agent >/dev/null 2>&1 || [ -s /usr/share/man/man1/vouchsafe-agent.1.gz ]
+zgrep -q 'unlock: the block device' /usr/share/man/man1/vouchsafe-agent.1.gz
+for hook in hooks/vouchsafe-agent scripts/init-top/00-vouchsafe-ima scripts/init-premount/vouchsafe-agent scripts/panic/vouchsafe-agent; do
+  sh -n /usr/share/initramfs-tools/$hook
+  [ -x /usr/share/initramfs-tools/$hook ]
+  [ -z "$(/usr/share/initramfs-tools/$hook prereqs)" ]
+done
+bash -n /usr/lib/dracut/modules.d/90vouchsafe-agent/module-setup.sh
+# Without a disk to open it adds nothing to an image; with one, itself.
+if [ -e /usr/share/initramfs-tools/hook-functions ]; then
+  image() { rm -rf /tmp/image; mkdir -p /tmp/image; DESTDIR=/tmp/image verbose=n MODULESDIR=/tmp/image/lib/modules version=none __MODULES_TO_ADD=/tmp/mods /usr/share/initramfs-tools/hooks/vouchsafe-agent; }
+  image
+  [ ! -e /tmp/image/usr/bin/vouchsafe-agent ]
+  if [ -x /sbin/cryptsetup ]; then
+    cp /usr/share/doc/vouchsafe-agent/examples/unlock.conf /etc/vouchsafe/
+    image
+    [ -x /tmp/image/usr/bin/vouchsafe-agent ]
+    [ -e /tmp/image/etc/vouchsafe/unlock.conf ]
+  fi
+fi
+echo secret >/etc/vouchsafe/key.pem
+dpkg --no-triggers --purge vouchsafe-agent
+list >/tmp/after
+diff /tmp/before /tmp/after
 dpkg --no-triggers -i /vouchsafe.deb
 vouchsafe version
 swtpm socket --print-capabilities | grep -q '"tpm-2.0"'
