@@ -406,7 +406,7 @@ func (p *program) unlockOffline(ctx context.Context, a *agent.Agent, why error) 
 		return err
 	}
 	defer k.Key.Erase()
-	p.tell("%d more boots and %v of running time without the service", "不经服务还可启动 %d 次、运行 %v", k.Boots, k.For.Round(time.Second))
+	p.tell("left without the service: boots %d, running time %v", "不经服务还可启动 %d 次、运行 %v", k.Boots, k.For.Round(time.Second))
 	volume := agent.LUKS{Device: p.device, Scratch: p.scratch}
 	err = volume.Open(ctx, k.Key, k.VolumeKey, p.name)
 	if err == nil {

@@ -50,6 +50,14 @@ func (a *app) say(en, zh string) string {
 	return finding.Text{EN: en, ZH: zh}.In(a.lang())
 }
 
+// count is a number of things: "1 boot", "2 boots". zh has the measure word.
+func (a *app) count(n int, en, zh string) string {
+	if n != 1 {
+		en += "s"
+	}
+	return fmt.Sprintf("%d ", n) + a.say(en, zh)
+}
+
 // printJSON writes v as one line of JSON to standard output.
 func (a *app) printJSON(v any) error {
 	enc := json.NewEncoder(a.out)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vouchsafe/vouchsafe/internal/api"
 	"github.com/vouchsafe/vouchsafe/internal/attest"
 	"github.com/vouchsafe/vouchsafe/internal/verifier"
 )
@@ -55,7 +56,11 @@ is yours to say. The exit code is 0 when the result was affirming, 3 when it was
 			} else {
 				w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
 				fmt.Fprintf(w, "issuer\t%s\nsubject\t%s\nat\t%s (%s)\nstatus\t%s\n", r.Issuer, r.Subject, r.At.Format(time.RFC3339), age.Round(time.Second), r.Status)
-				if err := w.Flush(); err != nil {
+				detail, err := resultOf(api.Attestation{Result: r.Claims})
+				if err != nil {
+					return err
+				}
+				if err := a.showResult(w, detail); err != nil {
 					return err
 				}
 			}

@@ -89,8 +89,8 @@ func newAuditVerifyCommand(a *app) *cobra.Command {
 				}
 			} else {
 				a.printFindings(r.Findings)
-				fmt.Fprintf(a.err, a.say("%d records, %d checkpoints inside, %d from elsewhere, from %s to %s\n", "%d 条记录，内部检查点 %d 个，外部检查点 %d 个，自 %s 至 %s\n"),
-					r.Records, r.Checkpoints, r.Outside, r.From.Format(time.RFC3339), r.To.Format(time.RFC3339))
+				fmt.Fprintf(a.err, a.say("%s, %s inside, %d from elsewhere, from %s to %s\n", "%s，内部%s，外部检查点 %d 个，自 %s 至 %s\n"),
+					a.count(int(r.Records), "record", "条记录"), a.count(int(r.Checkpoints), "checkpoint", "个检查点"), r.Outside, r.From.Format(time.RFC3339), r.To.Format(time.RFC3339))
 				if r.Outside == 0 && finding.Worst(r.Findings) != finding.Error {
 					fmt.Fprintln(a.err, a.say("note: without a checkpoint that was kept elsewhere, a cut tail or a history written anew cannot be seen: --checkpoint FILE",
 						"注意：若没有异地保存的检查点，无法发现被截断的末尾或被重写的历史：--checkpoint FILE"))

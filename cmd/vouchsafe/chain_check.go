@@ -198,14 +198,15 @@ func repairWords(a *app, r *chain.Report) string {
 		return ""
 	}
 	n := len(r.Repair.Chain)
+	certificates := a.count(n, "certificate", "个证书")
 	switch r.Repair.Class {
 	case chain.ClassLocal:
-		return fmt.Sprintf(a.say("repair: the file itself is enough; %d certificates stay", "修复：仅凭文件本身即可；保留 %d 个证书"), n)
+		return fmt.Sprintf(a.say("repair: the file itself is enough; what stays: %s", "修复：仅凭文件本身即可；保留 %s"), certificates)
 	case chain.ClassPool, chain.ClassNetwork:
 		if n == 0 {
 			return a.say("repair: an intermediate must be found: --intermediates, an imported pool, or --fetch", "修复：需要找到中间证书：--intermediates、已导入的证书库，或 --fetch")
 		}
-		return fmt.Sprintf(a.say("repair: possible with the intermediates at hand; %d certificates", "修复：利用已有中间证书即可；共 %d 个证书"), n)
+		return fmt.Sprintf(a.say("repair: possible with the intermediates at hand; %s", "修复：利用已有中间证书即可；共 %s"), certificates)
 	case chain.ClassReissue:
 		return a.say("repair: only the CA can, with a new certificate", "修复：只能由 CA 重新签发")
 	case chain.ClassInput:

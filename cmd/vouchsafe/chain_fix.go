@@ -225,7 +225,7 @@ func (x *fixer) tell(in string, r *chain.Report, target *serverTarget, o chain.O
 		fmt.Fprintf(x.a.err, "%s %s\n", x.a.say("mended:", "已修复："), strings.Join(codes, ", "))
 	}
 	if out != "-" {
-		fmt.Fprintf(x.a.err, x.a.say("%s: %d certificates, leaf first, checked\n", "%s：%d 个证书，叶证书在前，已验证\n"), out, len(r.Repair.Chain))
+		fmt.Fprintf(x.a.err, x.a.say("%s: %s, leaf first, checked\n", "%s：%s，叶证书在前，已验证\n"), out, x.a.count(len(r.Repair.Chain), "certificate", "个证书"))
 	}
 	if r.File().HasPrivateKey() && (target == nil || !target.secret) {
 		fmt.Fprintln(x.a.err, x.a.say("the private key in it was left out: keep it in a file of its own, mode 0600", "其中的私钥未写入：请单独保存，权限 0600"))

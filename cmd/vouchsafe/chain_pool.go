@@ -52,7 +52,7 @@ and repairs use it from then on. Trust comes only from --roots.`,
 			if a.json {
 				return a.printJSON(map[string]any{"directory": dir, "certificates": len(certs)})
 			}
-			_, err = fmt.Fprintf(a.out, a.say("%s: %d intermediates\n", "%s：%d 个中间证书\n"), dir, len(certs))
+			_, err = fmt.Fprintf(a.out, "%s: %s\n", dir, a.count(len(certs), "intermediate", "个中间证书"))
 			return err
 		},
 	})
@@ -81,7 +81,7 @@ func (a *app) importPool(ctx context.Context, from string) error {
 		}
 	}
 	if len(keep) == 0 {
-		return withHint(fmt.Errorf("importing %s: no intermediate among its %d certificates", from, len(all)), "it must hold CA certificates as PEM, as CCADB's AllCertificatePEMs reports do")
+		return withHint(fmt.Errorf("importing %s: no intermediate in it (certificates: %d)", from, len(all)), "it must hold CA certificates as PEM, as CCADB's AllCertificatePEMs reports do")
 	}
 	dir, err := poolDir()
 	if err != nil {
@@ -99,7 +99,7 @@ func (a *app) importPool(ctx context.Context, from string) error {
 	if a.json {
 		return a.printJSON(map[string]any{"file": file, "imported": len(keep), "read": len(all), "expired": expired})
 	}
-	_, err = fmt.Fprintf(a.out, a.say("%s: %d intermediates of %d certificates; %d had expired\n", "%s：从 %[3]d 个证书中导入 %[2]d 个中间证书；%[4]d 个已过期\n"), file, len(keep), len(all), expired)
+	_, err = fmt.Fprintf(a.out, a.say("%s: %s of %s; %d had expired\n", "%s：从 %[3]s 中导入 %[2]s；%[4]d 个已过期\n"), file, a.count(len(keep), "intermediate", "个中间证书"), a.count(len(all), "certificate", "个证书"), expired)
 	return err
 }
 

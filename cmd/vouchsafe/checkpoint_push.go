@@ -76,7 +76,7 @@ func (p *pushed) replace(signed []byte) error {
 		if c, err := audit.ParseCheckpoint(old, p.verifier); err != nil {
 			return fmt.Errorf("what is in it stays: %w", err)
 		} else if c.Size > now.Size || c.Size == now.Size && c.Root != now.Root {
-			return fmt.Errorf("what is in it stays: it covers %d records, this log has %d; was this machine set back?", c.Size, now.Size)
+			return fmt.Errorf("what is in it stays: it covers the log up to record %d, and this log has %d; was this machine set back?", c.Size, now.Size)
 		}
 	}
 	tmp := p.path + ".new"

@@ -294,7 +294,13 @@ func (a *app) showAttestation(at api.Attestation) error {
 		return err
 	}
 	w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(w, "of\t%s\nat\t%s\nstatus\t%s\ntier\t%s\n", r.Subject, at.At, at.Status, r.Tier)
+	fmt.Fprintf(w, "of\t%s\nat\t%s\nstatus\t%s\n", r.Subject, at.At, at.Status)
+	return a.showResult(w, r)
+}
+
+// showResult goes on with what was found, and why.
+func (a *app) showResult(w *tabwriter.Writer, r attest.Result) error {
+	fmt.Fprintf(w, "tier\t%s\n", r.Tier)
 	if q := r.Quoted; q != nil {
 		fmt.Fprintf(w, "quoted\t%s %v, reset %d, restart %d\n", q.Bank, q.PCRs, q.ResetCount, q.RestartCount)
 	}

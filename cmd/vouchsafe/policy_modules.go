@@ -187,7 +187,7 @@ func (a *app) showModuleList(l api.ModuleList, whole bool) error {
 	if a.json {
 		return a.printJSON(l)
 	}
-	fmt.Fprintf(a.out, a.say("version %d, since %s: %d modules, %d signers", "版本 %d，自 %s：%d 个模块，%d 个签名者"), l.Version, l.NotBefore, len(l.Modules), len(l.Signers))
+	fmt.Fprintf(a.out, a.say("version %d, since %s: %s, %s", "版本 %d，自 %s：%s，%s"), l.Version, l.NotBefore, a.count(len(l.Modules), "module", "个模块"), a.count(len(l.Signers), "signer", "个签名者"))
 	if l.Note != "" {
 		fmt.Fprintf(a.out, " (%s)", l.Note)
 	}

@@ -102,10 +102,10 @@ func (a *app) showOffline(vm string, o api.OfflineLeave) error {
 	if o.Boots == 0 {
 		fmt.Fprintf(w, "offline\t%s\n", a.say("no", "否"))
 	} else {
-		fmt.Fprintf(w, "offline\t%d boots, %s of running time after each admission, since %s\n", o.Boots, time.Duration(o.Seconds)*time.Second, o.Allowed)
+		fmt.Fprintf(w, "offline\t%s, %s of running time after each admission, since %s\n", a.count(o.Boots, "boot", "次启动"), time.Duration(o.Seconds)*time.Second, o.Allowed)
 	}
 	if o.Issued != "" {
-		fmt.Fprintf(w, "out\tsince %s: %d boots, %s of running time\n", o.Issued, o.IssuedBoots, time.Duration(o.IssuedSeconds)*time.Second)
+		fmt.Fprintf(w, "out\tsince %s: %s, %s of running time\n", o.Issued, a.count(o.IssuedBoots, "boot", "次启动"), time.Duration(o.IssuedSeconds)*time.Second)
 	}
 	if err := w.Flush(); err != nil {
 		return err

@@ -108,7 +108,7 @@ func (s *server) allKeys(ctx context.Context) ([]Key, error) {
 	}
 	out := []Key{
 		{Name: "root", Scope: "service", Class: "root", Purpose: "wraps every other key and secret", Rotate: rotateByHand + "root", Tiers: tiers, Since: stamp(since),
-			Protects: fmt.Sprintf("%d keys, the state secrets of %d VMs, the server shares of %d disks", len(stored), vms, disks)},
+			Protects: fmt.Sprintf("%s, the state secrets of %s, the server shares of %s", count(len(stored), "key"), count(vms, "VM"), count(disks, "disk"))},
 		{Name: "audit", Scope: "service", Class: "signing", Purpose: "signs the audit log's checkpoints; the world knows the log by it", Protects: s.AuditKey},
 	}
 	for _, k := range stored {
@@ -153,13 +153,13 @@ func (s *server) policyKey(ctx context.Context, k keyring.Key) (Key, error) {
 	}
 	for i := range out.Versions {
 		v := &out.Versions[i]
-		v.Used = fmt.Sprintf("%d VMs sealed under it", seals[int64(v.Number)])
+		v.Used = count(seals[int64(v.Number)], "VM") + " sealed under it"
 		if der, ok := publics[v.Number]; ok {
 			v.Public, v.Digest = publicPEM(der)
 		}
 	}
 	if n := seals[-1]; n > 0 {
-		out.Protects = fmt.Sprintf("%d VMs have not said what their local share is sealed under: they will at their next admission", n)
+		out.Protects = count(n, "VM") + " did not say yet under what the local share is sealed: the next admission will"
 	}
 	return out, nil
 }
@@ -182,4 +182,12 @@ func keyOut(k keyring.Key, now time.Time) Key {
 		out.Versions = append(out.Versions, v)
 	}
 	return out
+}
+
+// count is a number of things: "1 VM", "2 VMs".
+func count(n int, of string) string {
+	if n != 1 {
+		of += "s"
+	}
+	return fmt.Sprintf("%d %s", n, of)
 }

@@ -53,7 +53,7 @@ type Recorded struct{ p *Prepared }
 // Prepare settles a certificate and reads it as a relying party would.
 func (a *Authority) Prepare(p Profile, req Request, now time.Time) (*Prepared, error) {
 	fail := func(err error) (*Prepared, error) {
-		return nil, fmt.Errorf("preparing a %s certificate: %w", p.Name, err)
+		return nil, fmt.Errorf("preparing a certificate of profile %s: %w", p.Name, err)
 	}
 	if p.Purpose != a.Purpose {
 		return fail(fmt.Errorf("the %s authority does not issue it", a.Purpose))

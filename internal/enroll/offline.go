@@ -125,10 +125,17 @@ func (e *Enroller) offline(ctx context.Context, ev Evidence) (Offline, error) {
 func OfflineFindings(vm string, o Offline) []finding.Finding {
 	var fs []finding.Finding
 	if o.Boots > 0 {
-		fs = append(fs, Findings.New("OFFLINE_UNLOCK_ALLOWED", vm, fmt.Sprintf("%d boots, %s of running time, since %s", o.Boots, o.For, o.Allowed.UTC().Format(time.RFC3339))))
+		fs = append(fs, Findings.New("OFFLINE_UNLOCK_ALLOWED", vm, fmt.Sprintf("%s, %s of running time, since %s", boots(o.Boots), o.For, o.Allowed.UTC().Format(time.RFC3339))))
 	}
 	if o.Boots == 0 && !o.Issued.IsZero() {
-		fs = append(fs, Findings.New("OFFLINE_UNLOCK_OUT", vm, fmt.Sprintf("given on %s: %d boots, %s of running time", o.Issued.UTC().Format(time.RFC3339), o.IssuedBoots, o.IssuedFor)))
+		fs = append(fs, Findings.New("OFFLINE_UNLOCK_OUT", vm, fmt.Sprintf("given on %s: %s, %s of running time", o.Issued.UTC().Format(time.RFC3339), boots(o.IssuedBoots), o.IssuedFor)))
 	}
 	return fs
+}
+
+func boots(n int) string {
+	if n == 1 {
+		return "1 boot"
+	}
+	return fmt.Sprintf("%d boots", n)
 }

@@ -106,7 +106,7 @@ func Verify(typ string, signed []byte, root *x509.Certificate, at time.Time) (pa
 		return fail(err)
 	}
 	if h.Alg != "ES384" || h.Typ != typ {
-		return fail(fmt.Errorf("it is a %q signed with %q, not a %s with ES384", h.Typ, h.Alg, typ))
+		return fail(fmt.Errorf("its type is %q, signed with %q; want %s with ES384", h.Typ, h.Alg, typ))
 	}
 	if len(h.X5C) == 0 || len(h.X5C) > maxChain {
 		return fail(fmt.Errorf("%d certificates, want 1 to %d", len(h.X5C), maxChain))

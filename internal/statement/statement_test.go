@@ -60,7 +60,7 @@ func TestSignVerify(t *testing.T) {
 		at        time.Time
 		want      string
 	}{
-		{"another type", "policy", signed, root, now, "it is a"},
+		{"another type", "policy", signed, root, now, "its type is"},
 		{"another root", "residence", signed, otherRoot, now, "unknown authority"},
 		{"too late", "residence", signed, root, now.Add(2 * time.Hour), "expired"},
 		{"not a signer", "residence", bad, badRoot, now, "not one of a P-384 signer"},
