@@ -117,7 +117,7 @@ func (h *Host) permit(path string) error {
 // first takes a new vTPM under its first lease, and gives that back.
 func (c *carrier) first(ctx context.Context) error {
 	if err := c.host.cover(ctx, c); err != nil {
-		return err
+		return unproved{err}
 	}
 	instance, l, _, err := c.take(ctx)
 	if err != nil {

@@ -26,6 +26,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vouchsafe/vouchsafe/internal/attest"
 	"github.com/vouchsafe/vouchsafe/internal/attester"
 	"github.com/vouchsafe/vouchsafe/internal/hosting"
 	"github.com/vouchsafe/vouchsafe/tpm2/client"
@@ -166,6 +167,11 @@ func (h *Host) once(ctx context.Context, wg *sync.WaitGroup) error {
 	if err := h.line.call(ctx, "GET", "/v1/hosts/"+url.PathEscape(h.Name)+"/work", nil, &w); err != nil {
 		return err
 	}
+	if h.tries.ask(elapsed()) {
+		if err := h.trust(ctx); err != nil {
+			return err
+		}
+	}
 	// What is ordered is made and then carried; several at a time.
 	var todo []string
 	for _, o := range w.Orders {
@@ -192,10 +198,10 @@ func (h *Host) once(ctx context.Context, wg *sync.WaitGroup) error {
 		slots <- struct{}{}
 		several.Go(func() {
 			defer func() { <-slots }()
-			if h.begin(ctx, wg, vm, i < ordered) {
+			if err := h.begin(ctx, wg, vm, i < ordered); err == nil {
 				h.tries.worked(vm)
 			} else {
-				h.tries.failed(vm, elapsed())
+				h.tries.failed(vm, elapsed(), wantsTrust(err))
 			}
 		})
 	}
@@ -203,21 +209,49 @@ func (h *Host) once(ctx context.Context, wg *sync.WaitGroup) error {
 	return nil
 }
 
-// begin makes a vTPM, if it is ordered, and carries it. It says whether it is carried.
-func (h *Host) begin(ctx context.Context, wg *sync.WaitGroup, vm string, make bool) bool {
+// begin makes a vTPM, if it is ordered, and carries it.
+func (h *Host) begin(ctx context.Context, wg *sync.WaitGroup, vm string, make bool) error {
 	if make {
 		if err := h.manufacture(vm); err != nil {
 			h.complain("make "+vm, "making the vTPM of "+vm, err)
-			return false
+			return err
 		}
 		h.fine("make " + vm)
 	}
 	if err := h.carry(ctx, wg, vm); err != nil {
 		h.complain("carry "+vm, "carrying "+vm, err)
-		return false
+		return err
 	}
 	h.fine("carry " + vm)
-	return true
+	return nil
+}
+
+// unproved is a refused proof of this host.
+type unproved struct{ error }
+
+func (e unproved) Unwrap() error { return e.error }
+
+// wantsTrust says whether an error is about this host and not about one vTPM.
+func wantsTrust(err error) bool {
+	var u unproved
+	var r *attester.Refused
+	return errors.As(err, &u) || errors.As(err, &r) && (r.Code == "HOST_UNATTESTED" || r.Code == "HOST_QUOTE_STALE")
+}
+
+// trust looks whether this host is accepted by now. A lease that is refused is a
+// record in the audit log; this question is none.
+func (h *Host) trust(ctx context.Context) error {
+	var me struct {
+		Accepted bool   `json:"accept_unattested"`
+		Tier     string `json:"tier"`
+	}
+	if err := h.line.call(ctx, "GET", "/v1/hosts/"+url.PathEscape(h.Name), nil, &me); err != nil {
+		return err
+	}
+	if me.Accepted || me.Tier != string(attest.Unattested) {
+		h.tries.trusted()
+	}
+	return nil
 }
 
 // rounds proves this machine and renews all leases, again and again.

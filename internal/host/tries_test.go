@@ -13,7 +13,7 @@ func TestTries(t *testing.T) {
 		for now := from; now < to; now += poll {
 			if tr.due("web1", now) {
 				n++
-				tr.failed("web1", now)
+				tr.failed("web1", now, false)
 			}
 		}
 		return n
@@ -32,8 +32,40 @@ func TestTries(t *testing.T) {
 	if !tr.due("web1", now) {
 		t.Error("what worked has to wait")
 	}
-	tr.failed("web1", now)
+	tr.failed("web1", now, false)
 	if tr.due("web1", now) || !tr.due("web1", now+poll) {
 		t.Error("after it worked, the first pause is not one poll")
+	}
+}
+
+// What failed because nobody accepted this host is tried as soon as that changed,
+// and the question is put every few seconds, not with each look for work.
+func TestTriesForTrust(t *testing.T) {
+	var tr tries
+	if tr.ask(time.Hour) {
+		t.Error("it asks, and nothing waits for the answer")
+	}
+	now := time.Hour
+	for range 10 { // by now its pause is the longest
+		tr.failed("web1", now, true)
+		tr.failed("web2", now, false)
+	}
+	asked := 0
+	for end := now + time.Minute; now < end; now += poll {
+		if tr.ask(now) {
+			asked++
+		}
+	}
+	if want := int(time.Minute / pause); asked != want {
+		t.Errorf("asked %d times in a minute, want %d", asked, want)
+	}
+	tr.failed("web1", now, true)
+	tr.failed("web2", now, false)
+	tr.trusted()
+	if !tr.due("web1", now) || tr.due("web2", now) {
+		t.Error("only what waited for trust is due")
+	}
+	if tr.ask(now + time.Hour) {
+		t.Error("it asks on")
 	}
 }
