@@ -16,7 +16,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vouchsafe/vouchsafe/internal/api"
-	"github.com/vouchsafe/vouchsafe/internal/attest"
 	"github.com/vouchsafe/vouchsafe/internal/attester"
 	"github.com/vouchsafe/vouchsafe/internal/ca"
 	"github.com/vouchsafe/vouchsafe/internal/durable"
@@ -118,11 +117,7 @@ func (e *enrolling) run(ctx context.Context, a *app, name string) error {
 		return err
 	}
 	prove := func() error {
-		covers, err := noVTPMs()
-		if err != nil {
-			return err
-		}
-		_, err = host.Prove(ctx, s, tpm, log, nil, covers)
+		_, err := host.Prove(ctx, s, tpm, log, nil)
 		return err
 	}
 	err = prove()
@@ -178,15 +173,6 @@ func (e *enrolling) credential(ctx context.Context, c *apiClient, name string) e
 		return err
 	}
 	return durable.WriteFile(filepath.Join(e.out, filepath.Base(fileURL)), []byte(c.url+"\n"), 0o644)
-}
-
-// noVTPMs is the root over nothing.
-func noVTPMs() ([]byte, error) {
-	t, err := attest.NewCarriedTree(nil)
-	if err != nil {
-		return nil, err
-	}
-	return t.Root()
 }
 
 // endorsementKey is the key of this TPM by which it is known: one with a

@@ -44,7 +44,7 @@ func (h *Host) cover(ctx context.Context, c *carrier) error {
 // proveNow is called with h.proving held.
 func (h *Host) proveNow(ctx context.Context) error {
 	start := elapsed()
-	carried, covers, err := h.list()
+	carried, err := h.list()
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (h *Host) proveNow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	got, err := Prove(ctx, s, h.TPM, h.EventLog, carried, covers)
+	got, err := Prove(ctx, s, h.TPM, h.EventLog, carried)
 	if err != nil {
 		return err
 	}
@@ -80,13 +80,17 @@ type proved struct {
 	at    map[string]int64
 }
 
-// list is what this host carries, in the order of the tree's leaves, and the
-// root over it.
-func (h *Host) list() ([]hosting.Carried, []byte, error) {
+// Carried is a vTPM that a host's quote speaks for.
+type Carried struct {
+	VM string
+	attest.Carried
+}
+
+// list is what this host carries, in the order of the tree's leaves.
+func (h *Host) list() ([]Carried, error) {
 	all := h.running()
 	slices.SortFunc(all, func(a, b *carrier) int { return strings.Compare(a.vm, b.vm) })
-	var carried []hosting.Carried
-	var leaves []attest.Carried
+	var out []Carried
 	for _, c := range all {
 		generation := c.state.At()
 		if generation == 0 {
@@ -94,24 +98,35 @@ func (h *Host) list() ([]hosting.Carried, []byte, error) {
 		}
 		name, err := admission.EKName(c.state.EKPublic)
 		if err != nil {
-			return nil, nil, fmt.Errorf("the endorsement key of %s: %w", c.vm, err)
+			return nil, fmt.Errorf("the endorsement key of %s: %w", c.vm, err)
 		}
-		carried = append(carried, hosting.Carried{VM: c.vm, Generation: generation})
-		leaves = append(leaves, attest.Carried{EKName: name, Generation: generation})
+		out = append(out, Carried{c.vm, attest.Carried{EKName: name, Generation: generation}})
+	}
+	return out, nil
+}
+
+// covers is what the quote signs of them: the root of the tree.
+func covers(all []Carried) ([]byte, error) {
+	leaves := make([]attest.Carried, len(all))
+	for i, c := range all {
+		leaves[i] = c.Carried
 	}
 	tree, err := attest.NewCarriedTree(leaves)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	root, err := tree.Root()
-	return carried, root, err
+	return tree.Root()
 }
 
-// Prove sends a host's evidence with a list of vTPMs and the root over them, and
-// returns the verdict.
-func Prove(ctx context.Context, s attester.Service, tpm *client.Client, eventLog func() ([]byte, error), carried []hosting.Carried, covers []byte) (hosting.Attested, error) {
+// Prove sends a host's evidence for the vTPMs that it carries, none at first,
+// and returns the verdict.
+func Prove(ctx context.Context, s attester.Service, tpm *client.Client, eventLog func() ([]byte, error), carried []Carried) (hosting.Attested, error) {
 	var out hosting.Attested
 	self, err := s.Self()
+	if err != nil {
+		return out, err
+	}
+	root, err := covers(carried)
 	if err != nil {
 		return out, err
 	}
@@ -137,13 +152,13 @@ func Prove(ctx context.Context, s attester.Service, tpm *client.Client, eventLog
 	if err := proof.Answer(&ch); err != nil {
 		return out, err
 	}
-	binding := attest.Binding{Nonce: ch.Nonce, Tenant: self.Tenant, VM: self.Name, Purpose: hosting.Purpose, Exporter: conn.Exporter, Covers: covers}
+	binding := attest.Binding{Nonce: ch.Nonce, Tenant: self.Tenant, VM: self.Name, Purpose: hosting.Purpose, Exporter: conn.Exporter, Covers: root}
 	if _, err := proof.Sign(binding, nil, attest.BootPCRs()); err != nil {
 		return out, err
 	}
-	ev := hosting.Evidence{Nonce: ch.Nonce, Carried: carried, Items: append(proof.Items, attest.Item{Type: attest.TCGEventLog, Data: log})}
-	if ev.Carried == nil {
-		ev.Carried = []hosting.Carried{}
+	ev := hosting.Evidence{Nonce: ch.Nonce, Carried: []hosting.Carried{}, Items: append(proof.Items, attest.Item{Type: attest.TCGEventLog, Data: log})}
+	for _, c := range carried {
+		ev.Carried = append(ev.Carried, hosting.Carried{VM: c.VM, Generation: c.Generation})
 	}
 	return out, conn.Call(ctx, "POST", path+"/evidence", ev, &out)
 }
