@@ -188,18 +188,14 @@ func newAuditCheckpointCommand(a *app) *cobra.Command {
 		Short: "Print the newest signed checkpoint, to keep it elsewhere",
 		Args:  exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := f.open()
-			if err != nil {
-				return err
-			}
 			var v api.Checkpoint
-			if err := c.call(cmd.Context(), "GET", "/v1/audit/checkpoint", nil, &v); err != nil {
+			if err := f.call(cmd.Context(), "GET", "/v1/audit/checkpoint", nil, &v); err != nil {
 				return err
 			}
 			if a.json {
 				return a.printJSON(v)
 			}
-			_, err = fmt.Fprint(a.out, v.Checkpoint)
+			_, err := fmt.Fprint(a.out, v.Checkpoint)
 			return err
 		},
 	}

@@ -66,19 +66,15 @@ func newCAShowCommand(a *app) *cobra.Command {
 		Short: "Print a certificate in PEM",
 		Args:  exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := f.open()
-			if err != nil {
-				return err
-			}
 			var v api.Certificate
-			if err := c.call(cmd.Context(), "GET", "/v1/certificates/"+url.PathEscape(args[0]), nil, &v); err != nil {
+			if err := f.call(cmd.Context(), "GET", "/v1/certificates/"+url.PathEscape(args[0]), nil, &v); err != nil {
 				return err
 			}
 			if a.json {
 				return a.printJSON(v)
 			}
 			fmt.Fprintf(a.err, "%s %s %s\n", v.Profile, v.State, v.Subject)
-			_, err = fmt.Fprint(a.out, v.PEM)
+			_, err := fmt.Fprint(a.out, v.PEM)
 			return err
 		},
 	}
@@ -97,12 +93,8 @@ func newCARevokeCommand(a *app) *cobra.Command {
 			if _, err := ca.ParseReason(reason); err != nil {
 				return usageError{err}
 			}
-			c, err := f.open()
-			if err != nil {
-				return err
-			}
 			var v api.Certificate
-			if err := c.call(cmd.Context(), "POST", "/v1/certificates/"+url.PathEscape(args[0])+"/revoke", map[string]string{"reason": reason}, &v); err != nil {
+			if err := f.call(cmd.Context(), "POST", "/v1/certificates/"+url.PathEscape(args[0])+"/revoke", map[string]string{"reason": reason}, &v); err != nil {
 				return err
 			}
 			if a.json {
@@ -124,18 +116,14 @@ func newCACRLCommand(a *app) *cobra.Command {
 		Short: "Print the CRL of one intermediate in PEM",
 		Args:  exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := f.open()
-			if err != nil {
-				return err
-			}
 			var v api.CRL
-			if err := c.call(cmd.Context(), "GET", "/v1/crls/"+url.PathEscape(args[0]), nil, &v); err != nil {
+			if err := f.call(cmd.Context(), "GET", "/v1/crls/"+url.PathEscape(args[0]), nil, &v); err != nil {
 				return err
 			}
 			if a.json {
 				return a.printJSON(v)
 			}
-			_, err = fmt.Fprint(a.out, v.PEM)
+			_, err := fmt.Fprint(a.out, v.PEM)
 			return err
 		},
 	}

@@ -77,6 +77,15 @@ func (f *clientFlags) open() (*apiClient, error) {
 	return newClient(address, cert, root), nil
 }
 
+// call asks the service one thing, as most commands do.
+func (f *clientFlags) call(ctx context.Context, method, path string, in, out any) error {
+	c, err := f.open()
+	if err != nil {
+		return err
+	}
+	return c.call(ctx, method, path, in, out)
+}
+
 func newClient(address string, cert tls.Certificate, root *x509.Certificate) *apiClient {
 	pool := x509.NewCertPool()
 	pool.AddCert(root)

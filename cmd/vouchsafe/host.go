@@ -26,13 +26,9 @@ func newHostAddCommand(a *app) *cobra.Command {
 			if err := checkName(args[0]); err != nil {
 				return err
 			}
-			c, err := f.open()
-			if err != nil {
-				return err
-			}
 			in.Name = args[0]
 			var h api.Host
-			if err := c.call(cmd.Context(), "POST", "/v1/hosts", in, &h); err != nil {
+			if err := f.call(cmd.Context(), "POST", "/v1/hosts", in, &h); err != nil {
 				return err
 			}
 			if !h.HasTPM && !h.AcceptUnattested {
@@ -54,12 +50,8 @@ func newHostListCommand(a *app) *cobra.Command {
 		Short: "List hosts",
 		Args:  exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := f.open()
-			if err != nil {
-				return err
-			}
 			var hosts []api.Host
-			if err := c.call(cmd.Context(), "GET", "/v1/hosts", nil, &hosts); err != nil {
+			if err := f.call(cmd.Context(), "GET", "/v1/hosts", nil, &hosts); err != nil {
 				return err
 			}
 			return a.showHosts(hosts)

@@ -31,12 +31,8 @@ func newKeyListCommand(a *app) *cobra.Command {
 		Short: "List every key by class and purpose; never the keys themselves",
 		Args:  exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := f.open()
-			if err != nil {
-				return err
-			}
 			var keys []api.Key
-			if err := c.call(cmd.Context(), "GET", "/v1/keys", nil, &keys); err != nil {
+			if err := f.call(cmd.Context(), "GET", "/v1/keys", nil, &keys); err != nil {
 				return err
 			}
 			w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
@@ -231,12 +227,8 @@ func newKeyRotateCommand(a *app) *cobra.Command {
 				_, err = io.WriteString(a.out, api.PEM(cert))
 				return err
 			}
-			c, err := f.open()
-			if err != nil {
-				return err
-			}
 			var k api.Key
-			if err := c.call(cmd.Context(), "POST", "/v1/key/rotate?name="+url.QueryEscape(args[0]), nil, &k); err != nil {
+			if err := f.call(cmd.Context(), "POST", "/v1/key/rotate?name="+url.QueryEscape(args[0]), nil, &k); err != nil {
 				return err
 			}
 			return a.showKey(k)

@@ -54,12 +54,8 @@ now on the service admits this boot, and the VM's TPM takes it for an approved o
 warnings: they say what this boot does not measure.`,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := f.open()
-			if err != nil {
-				return err
-			}
 			var p api.Policy
-			if err := c.call(cmd.Context(), "POST", f.path(args[0])+"/policy/enroll", api.EnrollPolicy{Note: note}, &p); err != nil {
+			if err := f.call(cmd.Context(), "POST", f.path(args[0])+"/policy/enroll", api.EnrollPolicy{Note: note}, &p); err != nil {
 				return err
 			}
 			return a.showPolicy(p)
@@ -87,10 +83,7 @@ stay good until they are withdrawn.`,
 			if kernel == "" || !cmd.Flags().Changed("cmdline") {
 				return usageError{fmt.Errorf("--kernel and --cmdline are needed (--cmdline \"\" for an empty one)")}
 			}
-			c, err := f.open()
-			if err != nil {
-				return err
-			}
+			var err error
 			if b.Memory, err = parseMemory(memory); err != nil {
 				return usageError{err}
 			}
@@ -108,7 +101,7 @@ stay good until they are withdrawn.`,
 			}
 			in.Kernel, in.CommandLine, in.Initrd = measured(m.Kernel), measured(m.CommandLine), measured(m.Initrd)
 			var p api.Policy
-			if err := c.call(cmd.Context(), "POST", f.path(args[0])+"/policy/propose", in, &p); err != nil {
+			if err := f.call(cmd.Context(), "POST", f.path(args[0])+"/policy/propose", in, &p); err != nil {
 				return err
 			}
 			if !p.Approved {
@@ -143,12 +136,8 @@ func newPolicyShowCommand(a *app) *cobra.Command {
 		Short: "Show a VM's approved boots",
 		Args:  exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := f.open()
-			if err != nil {
-				return err
-			}
 			var ps []api.Policy
-			if err := c.call(cmd.Context(), "GET", f.path(args[0])+"/policy", nil, &ps); err != nil {
+			if err := f.call(cmd.Context(), "GET", f.path(args[0])+"/policy", nil, &ps); err != nil {
 				return err
 			}
 			if len(ps) == 0 {
@@ -177,11 +166,7 @@ func newPolicyWithdrawCommand(a *app) *cobra.Command {
 			if err != nil || version == 0 {
 				return usageError{fmt.Errorf("%q is no version", args[1])}
 			}
-			c, err := f.open()
-			if err != nil {
-				return err
-			}
-			if err := c.call(cmd.Context(), "DELETE", fmt.Sprintf("%s/policy/%d", f.path(args[0]), version), nil, nil); err != nil {
+			if err := f.call(cmd.Context(), "DELETE", fmt.Sprintf("%s/policy/%d", f.path(args[0]), version), nil, nil); err != nil {
 				return err
 			}
 			fmt.Fprintf(a.err, a.say("version %d of the policy of %s is withdrawn\n", "策略版本 %d（%s）已撤回\n"), version, args[0])
@@ -250,12 +235,8 @@ func newAttestShowCommand(a *app) *cobra.Command {
 affirming, 3 when there were warnings or it was refused.`,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := f.open()
-			if err != nil {
-				return err
-			}
 			var at api.Attestation
-			if err := c.call(cmd.Context(), "GET", f.path(args[0])+"/attestation", nil, &at); err != nil {
+			if err := f.call(cmd.Context(), "GET", f.path(args[0])+"/attestation", nil, &at); err != nil {
 				if strings.HasPrefix(err.Error(), "the last appraisal") { // the name is known; nothing was appraised
 					return withHint(err, "%s", a.say("in the guest: vouchsafe-agent attest", "在虚拟机内：vouchsafe-agent attest"))
 				}

@@ -43,12 +43,8 @@ ticket ran out. So allow few boots, and withdraw it when it is no longer needed.
 			if running < 0 || running > enroll.MaxOfflineFor || running%time.Second != 0 {
 				return usageError{errors.New("--for wants whole seconds, at most 720h")}
 			}
-			c, err := f.open()
-			if err != nil {
-				return err
-			}
 			var o api.OfflineLeave
-			if err := c.call(cmd.Context(), "PUT", offlinePath(args[0]), api.AllowOffline{Boots: boots, Seconds: int64(running / time.Second)}, &o); err != nil {
+			if err := f.call(cmd.Context(), "PUT", offlinePath(args[0]), api.AllowOffline{Boots: boots, Seconds: int64(running / time.Second)}, &o); err != nil {
 				return err
 			}
 			return a.showOffline(args[0], o)
@@ -78,12 +74,8 @@ func offlineCommand(a *app, method, use, short string) *cobra.Command {
 		Short: short,
 		Args:  exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := f.open()
-			if err != nil {
-				return err
-			}
 			var o api.OfflineLeave
-			if err := c.call(cmd.Context(), method, offlinePath(args[0]), nil, &o); err != nil {
+			if err := f.call(cmd.Context(), method, offlinePath(args[0]), nil, &o); err != nil {
 				return err
 			}
 			return a.showOffline(args[0], o)

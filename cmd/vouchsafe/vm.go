@@ -137,11 +137,7 @@ func newVMDropOrderCommand(a *app) *cobra.Command {
 		Short: "Drop the order of a VM whose vTPM its host has not made",
 		Args:  exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := f.open()
-			if err != nil {
-				return err
-			}
-			return c.call(cmd.Context(), "DELETE", "/v1/vms/"+url.PathEscape(args[0])+"/order", nil, nil)
+			return f.call(cmd.Context(), "DELETE", "/v1/vms/"+url.PathEscape(args[0])+"/order", nil, nil)
 		},
 	}
 	f.add(cmd)
@@ -196,12 +192,8 @@ func newVMShowCommand(a *app) *cobra.Command {
 		Short: "Show one VM",
 		Args:  exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := f.open()
-			if err != nil {
-				return err
-			}
 			var vm api.VM
-			if err := c.call(cmd.Context(), "GET", "/v1/vms/"+url.PathEscape(args[0]), nil, &vm); err != nil {
+			if err := f.call(cmd.Context(), "GET", "/v1/vms/"+url.PathEscape(args[0]), nil, &vm); err != nil {
 				return err
 			}
 			return a.showVM(vm)
@@ -219,15 +211,11 @@ func newVMRevokeCommand(a *app) *cobra.Command {
 		Short: "End all trust in a VM, for good: no key, no certificate, no lease",
 		Args:  exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := f.open()
-			if err != nil {
-				return err
-			}
 			if reason == "" {
 				return usageError{fmt.Errorf("--reason is missing: whoever reads the record will want to know")}
 			}
 			var vm api.VM
-			if err := c.call(cmd.Context(), "POST", "/v1/vms/"+url.PathEscape(args[0])+"/revoke", map[string]string{"reason": reason}, &vm); err != nil {
+			if err := f.call(cmd.Context(), "POST", "/v1/vms/"+url.PathEscape(args[0])+"/revoke", map[string]string{"reason": reason}, &vm); err != nil {
 				return err
 			}
 			return a.showVM(vm)
