@@ -85,7 +85,7 @@ func relyingRoot(state, file string) (*x509.Certificate, error) {
 		}
 		root, err := parseCertificate(text)
 		if err != nil {
-			return nil, fmt.Errorf("reading %s: %w", file, err)
+			return nil, withHint(fmt.Errorf("reading %s: %w", file, err), "--ca FILE, as vouchsafe ca root prints it")
 		}
 		if !root.IsCA {
 			return nil, withHint(fmt.Errorf("%s is no certificate authority's", file), "--ca FILE, as vouchsafe ca root prints it")

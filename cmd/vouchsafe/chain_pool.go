@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -117,8 +118,12 @@ func (a *app) readPoolSource(ctx context.Context, from string) ([]byte, error) {
 		return nil, err
 	}
 	resp, err := http.DefaultClient.Do(req)
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
 	if err != nil {
-		return nil, withHint(err, "download it with a browser and import the file")
+		return nil, withHint(fmt.Errorf("fetching %s: %w", from, err), "download it with a browser and import the file")
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"time"
@@ -200,14 +201,32 @@ func problem(method, path, status string, data []byte) error {
 }
 
 // listOf is the command that shows what there is of the kind that a path names.
-func listOf(path string) string {
+func listOf(asked string) string {
+	if owner, _, ok := strings.Cut(asked, "/policy/modules/"); ok {
+		return "vouchsafe policy modules " + unescaped(owner)
+	}
+	if owner, version, ok := strings.Cut(asked, "/policy/"); ok && version != "" && version[0] >= '0' && version[0] <= '9' {
+		if strings.HasPrefix(owner, "/v1/hosts/") {
+			return "vouchsafe policy show --host " + unescaped(owner)
+		}
+		return "vouchsafe policy show " + unescaped(owner)
+	}
 	for _, l := range [][2]string{{"/v1/vms/", "vouchsafe vm list"}, {"/v1/vms", "vouchsafe host list"}, {"/v1/hosts/", "vouchsafe host list"},
 		{"/v1/certificates/", "vouchsafe ca list"}, {"/v1/keys/", "vouchsafe key list"}} {
-		if strings.HasPrefix(path, l[0]) {
+		if strings.HasPrefix(asked, l[0]) {
 			return l[1]
 		}
 	}
 	return ""
+}
+
+// unescaped is the last word of a path.
+func unescaped(p string) string {
+	name, err := url.PathUnescape(path.Base(p))
+	if err != nil {
+		return "NAME"
+	}
+	return name
 }
 
 // checkServer wants what --server takes.

@@ -97,7 +97,7 @@ stay good until they are withdrawn.`,
 			}
 			m, err := b.Measure(eventlog.SHA256)
 			if err != nil {
-				return err
+				return withHint(err, "--kernel FILE and --memory SIZE as for QEMU's -kernel and -m: ls /boot/vmlinuz-*")
 			}
 			in.Kernel, in.CommandLine, in.Initrd = measured(m.Kernel), measured(m.CommandLine), measured(m.Initrd)
 			var p api.Policy

@@ -124,7 +124,19 @@ func setupVTPM(a *app, f setupFlags) error {
 	if err != nil {
 		return err
 	}
+	if info, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		return withHint(fmt.Errorf("the state directory %s is not there", dir), "mkdir -m 700 %s", dir)
+	} else if err == nil && !info.IsDir() {
+		return usageError{fmt.Errorf("--tpmstate %s is no directory", dir)}
+	}
 	exists := len(vtpm.States(dir)) > 0
+	// What can fail is to fail before a vTPM that is there goes.
+	var p vtpm.Provisioning
+	if !exists || !f.notOverwrite {
+		if p, err = provisioning(f, log); err != nil {
+			return err
+		}
+	}
 	switch {
 	case f.reconfigure && !exists:
 		return fmt.Errorf("reconfiguring %s: there is no vTPM", dir)
@@ -140,16 +152,12 @@ func setupVTPM(a *app, f setupFlags) error {
 		}
 		log.Warn("the vTPM that was there is gone, with its keys", "dir", dir)
 	}
-	return setUp(a, f, vtpm.Config{Dir: dir, Key: key, Log: log, TakeOver: f.reconfigure}, log)
+	return setUp(a, f, vtpm.Config{Dir: dir, Key: key, Log: log, TakeOver: f.reconfigure}, p, log)
 }
 
 // setUp opens the directory and provisions the TPM in it.
-func setUp(a *app, f setupFlags, cfg vtpm.Config, log *slog.Logger) error {
+func setUp(a *app, f setupFlags, cfg vtpm.Config, p vtpm.Provisioning, log *slog.Logger) error {
 	start := time.Now()
-	p, err := provisioning(f, log)
-	if err != nil {
-		return err
-	}
 	instance, err := vtpm.Open(cfg)
 	if err != nil {
 		return err
@@ -198,6 +206,14 @@ func provisioning(f setupFlags, log *slog.Logger) (vtpm.Provisioning, error) {
 	p := vtpm.Provisioning{Lock: f.lockNVRAM}
 	if f.pcrBanks != "-" && f.pcrBanks != "" {
 		p.Banks = strings.Split(f.pcrBanks, ",")
+		if err := vtpm.CheckBanks(p.Banks); err != nil {
+			return p, usageError{fmt.Errorf("--pcr-banks: %w", err)}
+		}
+	}
+	if f.writeCerts != "" {
+		if _, err := os.Stat(f.writeCerts); err != nil {
+			return p, fmt.Errorf("--write-ek-cert-files: %w", err)
+		}
 	}
 	if f.reconfigure {
 		return p, nil

@@ -25,6 +25,9 @@ func (a *app) wayOut(cmd *cobra.Command, err error) string {
 	dir := filepath.Dir(p.Path)
 	switch {
 	case errors.Is(p.Err, syscall.ENOTDIR):
+		for dir = p.Path; !exists(dir) && dir != filepath.Dir(dir); { // up to what is there
+			dir = filepath.Dir(dir)
+		}
 		return fmt.Sprintf(a.say("a part of that path is a file: ls -ld %s", "该路径的某一部分是文件：ls -ld %s"), dir)
 	case errors.Is(p.Err, syscall.EISDIR):
 		return fmt.Sprintf(a.say("name a file in it: ls %s", "请指定其中的文件：ls %s"), p.Path)
@@ -47,10 +50,17 @@ func (a *app) wayOut(cmd *cobra.Command, err error) string {
 func plain(err error) string {
 	text := err.Error()
 	var p *fs.PathError
-	if errors.As(err, &p) {
-		text = strings.Replace(text, p.Op+" "+p.Path+": ", p.Path+": ", 1)
+	if !errors.As(err, &p) {
+		return text
 	}
-	return text
+	before, after, ok := strings.Cut(text, p.Op+" "+p.Path+": ")
+	switch {
+	case !ok:
+		return text
+	case strings.Contains(before, p.Path): // it was named
+		return before + after
+	}
+	return before + p.Path + ": " + after
 }
 
 // exactArgs wants n words after the command, and calls anything else bad usage.

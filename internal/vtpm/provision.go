@@ -173,18 +173,27 @@ var bankNames = map[string]tpm2.AlgID{
 	"sha1": tpm2.AlgSHA1, "sha256": tpm2.AlgSHA256, "sha384": tpm2.AlgSHA384, "sha512": tpm2.AlgSHA512,
 }
 
-// activate activates the banks that are named, and no other.
-func activate(c *client.Client, names []string) error {
-	var banks []tpm2.AlgID
+// CheckBanks says whether Provision will know the names of PCR banks.
+func CheckBanks(names []string) error {
 	for _, n := range names {
-		alg, ok := bankNames[n]
-		if !ok {
+		if _, ok := bankNames[n]; !ok {
 			return fmt.Errorf("%q is no PCR bank: sha1, sha256, sha384 or sha512", n)
 		}
-		banks = append(banks, alg)
 	}
-	if len(banks) == 0 {
+	if len(names) == 0 {
 		return errors.New("a TPM needs one PCR bank")
+	}
+	return nil
+}
+
+// activate activates the banks that are named, and no other.
+func activate(c *client.Client, names []string) error {
+	if err := CheckBanks(names); err != nil {
+		return err
+	}
+	var banks []tpm2.AlgID
+	for _, n := range names {
+		banks = append(banks, bankNames[n])
 	}
 	ok, err := c.AllocateBanks(platform(), banks...)
 	if err == nil && !ok {

@@ -115,7 +115,7 @@ func open(cfg Config, make maker) (*Instance, error) {
 	if info, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("opening a state directory: %w", err)
 	} else if !info.IsDir() {
-		return nil, fmt.Errorf("opening a state directory: %s is none", path)
+		return nil, fmt.Errorf("opening a state directory: %s is no directory", path)
 	}
 	i := &Instance{cfg: cfg, log: log, maker: make, dir: dir{path: path, mode: cfg.Mode}, boxes: map[boxFor]*xaes.Box{}, staged: map[kind]stagedState{}}
 	if cfg.DeferLock {
