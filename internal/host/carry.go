@@ -188,7 +188,18 @@ func (c *carrier) session(ctx context.Context, conn net.Conn) error {
 func (c *carrier) take(ctx context.Context) (_ *vtpm.Instance, l hosting.Lease, until time.Duration, err error) {
 	start := elapsed()
 	path := c.path()
-	if err := c.host.line.call(ctx, "POST", path, hosting.AskLease{Host: c.host.Name, Generation: c.state.At(), Pass: c.host.pass()}, &l); err != nil {
+	ask := func() error {
+		return c.host.line.call(ctx, "POST", path, hosting.AskLease{Host: c.host.Name, Generation: c.state.At(), Pass: c.host.pass()}, &l)
+	}
+	quotes := c.host.quotes.Load()
+	if err = ask(); c.host.TPM != nil && forgotten(err) {
+		if err = c.host.proveSince(ctx, quotes); err != nil {
+			return nil, l, 0, unproved{err}
+		}
+		start = elapsed()
+		err = ask()
+	}
+	if err != nil {
 		return nil, l, 0, err
 	}
 	instance, err := c.state.Take(l)
@@ -205,6 +216,13 @@ func (c *carrier) take(ctx context.Context) (_ *vtpm.Instance, l hosting.Lease, 
 		return nil, l, 0, errors.Join(err, instance.Close())
 	}
 	return instance, l, start + time.Duration(l.Seconds)*time.Second, nil
+}
+
+// forgotten says whether the service does not know what this host believes to have
+// proved: it was started anew, or heard other evidence meanwhile.
+func forgotten(err error) bool {
+	var r *attester.Refused
+	return errors.As(err, &r) && (r.Code == "HOST_QUOTE_STALE" || r.Code == "VTPM_NOT_QUOTED")
 }
 
 func (c *carrier) path() string { return "/v1/vms/" + url.PathEscape(c.vm) + "/lease" }

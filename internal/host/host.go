@@ -76,6 +76,7 @@ type Host struct {
 	proving sync.Mutex // one quote at a time; guards proved
 	proved  proved
 	passed  atomic.Pointer[[]byte]
+	quotes  atomic.Int64 // that the service took
 
 	mu      sync.Mutex
 	carried map[string]*carrier // by VM

@@ -27,6 +27,17 @@ func (h *Host) prove(ctx context.Context) error {
 	return h.proveNow(ctx)
 }
 
+// proveSince proves this machine unless that was done after so many quotes: many
+// vTPMs that were refused at once wait for one.
+func (h *Host) proveSince(ctx context.Context, quotes int64) error {
+	h.proving.Lock()
+	defer h.proving.Unlock()
+	if h.quotes.Load() > quotes {
+		return nil
+	}
+	return h.proveNow(ctx)
+}
+
 // cover proves this machine unless the last quote covers a vTPM as it is now.
 // Many that start at once wait for one quote, not for one each.
 func (h *Host) cover(ctx context.Context, c *carrier) error {
@@ -57,6 +68,7 @@ func (h *Host) proveNow(ctx context.Context) error {
 		return err
 	}
 	h.passed.Store(&got.Pass)
+	h.quotes.Add(1)
 	// Half of its time: a lease that is asked for now must find it fresh.
 	h.proved = proved{until: start + time.Duration(got.Seconds)*time.Second/2, at: map[string]int64{}}
 	for _, c := range carried {
