@@ -124,8 +124,8 @@ func goesOn(t *testing.T, m *machine, v *vtpm) {
 		t.Errorf("PCR 23 did not travel: %s", got)
 	}
 	m.waitFor(t, "DONE")
-	for _, l := range m.find("TICK") {
-		if !strings.Contains(l, "00000000") || !strings.HasSuffix(l, "<nil>") {
+	for _, l := range m.find("TICK") { // the console's echo of "stop" may follow in the line
+		if !strings.Contains(l, "00000000") || !strings.Contains(l, " <nil>") {
 			t.Errorf("a command failed after the move: %s", l)
 		}
 	}
