@@ -73,9 +73,11 @@ func TestMigrationLive(t *testing.T) {
 			if tc.shared {
 				b = a
 			}
-			m := startGuest(t, serveUnix(t, a, tc.more...), boot{tpm: "tis", append: "guest=wait"})
+			source := serveUnix(t, a, tc.more...)
+			m := startGuest(t, source, boot{tpm: "tis", append: "guest=wait"})
 			m.waitFor(t, "TICK 2 ")
 			m2 := m.move(t, serveUnix(t, b, tc.more...), "unix:"+filepath.Join(shortDir(t), "migrate"))
+			source.stop() // QEMU has ended it; wait until it is gone, and its lock
 			back := serveUnix(t, a, tc.more...)
 			goesOn(t, m2.move(t, back, fmt.Sprintf("tcp:127.0.0.1:%d", freePorts(t))), back)
 		})
