@@ -1,12 +1,8 @@
 package swtpm
 
 import (
-	"errors"
 	"io"
 	"net"
-	"os"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -14,35 +10,48 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// direct is a data channel that its goroutine reads by itself, without Go's
-// poller. A small TPM command takes a few microseconds; handing a goroutine
-// from the poller to a processor and back costs several times that, in futex
-// calls and in the sleeps of the runtime's monitor, which looks every 20 us
-// after a system call that does not return.
+// direct is a data channel that waits for the next command by itself while
+// commands come quickly. A small TPM command takes a few microseconds; handing
+// a goroutine to Go's poller and back costs several times that.
 //
-// So for a moment after each command (recvPatience) the thread waits inside the
-// receive itself, by a system call that the scheduler does not know of: its
-// processor stays with it. Nothing else is held up by that: the runtime's signal
-// to a goroutine that it wants to stop (for the garbage collector, or because
-// another one is waiting) ends the receive with EINTR, and the goroutine is
-// stopped at the next call. When nothing came, it waits in an ordinary poll, and
-// an idle vTPM costs nothing.
+// After quickStreak commands in a row its thread polls the socket by a system
+// call that the scheduler does not know of, for no longer than patience: its
+// processor stays with it. Nothing else is held up by that. The runtime's signal
+// to a goroutine that it wants to stop (for the garbage collector) ends the poll
+// with EINTR, and the goroutine stops at the next call. And whatever comes, once
+// in patience it waits in Go's poller, where the runtime does what else is due;
+// it gives its turn up before the runtime's monitor would take it away, which
+// wakes other threads and has the kernel move this one away from its client.
+//
+// When commands come now and then it waits in Go's poller only: a processor that
+// is kept, also within an ordinary system call, has the monitor look after it
+// every 20 us at first, and that is a millisecond of work for each command. An
+// idle vTPM costs nothing.
+//
+// It polls, then receives; it never waits in the receive. A sleeping receive is
+// woken when the peer takes the answer as well, to find nothing and sleep again.
 //
 // It is for a process with one vTPM, where there is nothing better to do with a
 // processor; hence [Server.Dedicated].
 type direct struct {
-	fd            int
-	local, remote net.Addr
-	tcp           bool
+	net.Conn // closes it, and keeps the deadlines
+	raw      syscall.RawConn
+	tcp      bool
 
-	readBy, writeBy time.Time // of the one goroutine that reads and writes
+	// Of the one goroutine that reads and writes.
+	streak int       // commands since one was long in coming
+	turn   time.Time // when it last came from Go's poller
+	keep   bool      // the processor, for this read
+	parked bool      // this read has been to Go's poller
 
-	once   sync.Once
-	closed atomic.Bool
-	use    sync.RWMutex // held for reading while fd is used, for writing to close it
+	// Of the call in progress, for receive and send.
+	p             []byte
+	n             int
+	errno         syscall.Errno
+	receive, send func(fd uintptr) bool // made once: a method value takes memory
 }
 
-// newDirect takes over a connection; it returns conn itself, and false, where that cannot be.
+// newDirect makes conn a direct one; it returns conn itself, and false, where that cannot be.
 func newDirect(conn net.Conn) (net.Conn, bool) {
 	s, ok := conn.(syscall.Conn)
 	if !ok {
@@ -52,143 +61,98 @@ func newDirect(conn net.Conn) (net.Conn, bool) {
 	if err != nil {
 		return conn, false
 	}
-	fd := -1
-	raw.Control(func(theirs uintptr) {
-		if fd, err = unix.FcntlInt(theirs, unix.F_DUPFD_CLOEXEC, 0); err != nil {
-			return
-		}
-		// A receive that may wait: the patience is the socket's own.
-		patience := unix.NsecToTimeval(recvPatience.Nanoseconds())
-		if err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &patience); err == nil {
-			err = unix.SetNonblock(fd, false)
-		}
-	})
-	if fd < 0 || err != nil {
-		if fd >= 0 {
-			unix.Close(fd)
-		}
-		return conn, false
-	}
-	_, tcp := conn.(*net.TCPConn)
-	d := &direct{fd: fd, local: conn.LocalAddr(), remote: conn.RemoteAddr(), tcp: tcp}
-	conn.Close() // and with it leave Go's poller
+	d := &direct{Conn: conn, raw: raw}
+	_, d.tcp = conn.(*net.TCPConn)
+	d.receive, d.send = d.tryReceive, d.trySend
 	return d, true
 }
 
 // Read waits for something to read, until the deadline.
 func (d *direct) Read(p []byte) (int, error) {
-	d.use.RLock()
-	defer d.use.RUnlock()
-	for !d.closed.Load() {
-		n, errno := rawSocketCall(unix.SYS_RECVFROM, d.fd, p, 0)
-		switch errno {
-		case 0:
-			if n == 0 && len(p) > 0 {
-				return 0, io.EOF
-			}
-			return n, nil
-		case unix.EINTR:
-		case unix.EAGAIN:
-			if err := d.wait(unix.POLLIN, d.readBy); err != nil {
-				return 0, err
-			}
-		default:
-			return 0, errno
+	began := time.Now()
+	d.keep, d.parked = d.streak >= quickStreak && began.Sub(d.turn) < patience, false
+	d.p = p
+	for d.errno = unix.EINTR; d.errno == unix.EINTR; {
+		if err := d.raw.Read(d.receive); err != nil {
+			return 0, err
 		}
 	}
-	return 0, net.ErrClosed
+	d.streak++
+	if d.parked {
+		d.turn = time.Now()
+		if d.turn.Sub(began) >= patience {
+			d.streak = 0
+		}
+	}
+	switch {
+	case d.errno != 0:
+		return 0, d.errno
+	case d.n == 0 && len(p) > 0:
+		return 0, io.EOF
+	}
+	return d.n, nil
+}
+
+// tryReceive is false when there was nothing to read for the time it may wait.
+func (d *direct) tryReceive(fd uintptr) bool {
+	if d.keep {
+		var ready int
+		ready, d.errno = rawPoll(fd)
+		if d.errno != 0 {
+			return true
+		}
+		d.keep = ready > 0
+	}
+	d.n, d.errno = rawSocketCall(unix.SYS_RECVFROM, fd, d.p, unix.MSG_DONTWAIT)
+	if d.errno == unix.EAGAIN {
+		d.parked = true
+		return false
+	}
+	return true
 }
 
 // Write sends all of p, until the deadline.
 func (d *direct) Write(p []byte) (int, error) {
-	d.use.RLock()
-	defer d.use.RUnlock()
 	sent := 0
 	for sent < len(p) {
-		if d.closed.Load() {
-			return sent, net.ErrClosed
+		d.p = p[sent:]
+		if err := d.raw.Write(d.send); err != nil {
+			return sent, err
 		}
-		n, errno := rawSocketCall(unix.SYS_SENDTO, d.fd, p[sent:], unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
-		switch errno {
+		switch d.errno {
 		case 0:
-			sent += n
+			sent += d.n
 		case unix.EINTR:
-		case unix.EAGAIN:
-			if err := d.wait(unix.POLLOUT, d.writeBy); err != nil {
-				return sent, err
-			}
 		default:
-			return sent, errno
+			return sent, d.errno
 		}
 	}
 	return sent, nil
 }
 
-// rawSocketCall is recvfrom or sendto without telling the scheduler.
-func rawSocketCall(call uintptr, fd int, p []byte, flags int) (int, syscall.Errno) {
-	n, _, errno := syscall.RawSyscall6(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), uintptr(flags), 0, 0)
+// trySend is false when there is no room.
+func (d *direct) trySend(fd uintptr) bool {
+	d.n, d.errno = rawSocketCall(unix.SYS_SENDTO, fd, d.p, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+	return d.errno != unix.EAGAIN
+}
+
+// rawPoll waits for input without telling the scheduler, for patience at most.
+func rawPoll(fd uintptr) (int, syscall.Errno) {
+	poll := unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
+	wait := unix.NsecToTimespec(patience.Nanoseconds())
+	n, _, errno := syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&poll)), 1, uintptr(unsafe.Pointer(&wait)), 0, 0, 0)
 	return int(n), errno
 }
 
-// wait lets the scheduler have the processor until the socket is ready, or the deadline passed (zero: none).
-func (d *direct) wait(events int16, deadline time.Time) error {
-	var timeout *unix.Timespec
-	if !deadline.IsZero() {
-		left := time.Until(deadline)
-		if left <= 0 {
-			return os.ErrDeadlineExceeded
-		}
-		ts := unix.NsecToTimespec(left.Nanoseconds())
-		timeout = &ts
-	}
-	n, err := unix.Ppoll([]unix.PollFd{{Fd: int32(d.fd), Events: events}}, timeout, nil)
-	switch {
-	case errors.Is(err, unix.EINTR):
-		return nil
-	case err != nil:
-		return err
-	case n == 0:
-		return os.ErrDeadlineExceeded
-	}
-	return nil
+// rawSocketCall is recvfrom or sendto without telling the scheduler; neither waits.
+func rawSocketCall(call, fd uintptr, p []byte, flags uintptr) (int, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall6(call, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), flags, 0, 0)
+	return int(n), errno
 }
 
 // quickAck is for [stream.quickAck].
 func (d *direct) quickAck() {
 	if d.tcp {
-		unix.SetsockoptInt(d.fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1)
+		d.raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1) })
 	}
-}
-
-// Close may be called by anybody, and ends a Read or Write under way.
-func (d *direct) Close() error {
-	var err error
-	d.once.Do(func() {
-		d.closed.Store(true)
-		unix.Shutdown(d.fd, unix.SHUT_RDWR)
-		d.use.Lock()
-		defer d.use.Unlock()
-		err = unix.Close(d.fd)
-	})
-	return err
-}
-
-func (d *direct) LocalAddr() net.Addr  { return d.local }
-func (d *direct) RemoteAddr() net.Addr { return d.remote }
-
-// SetDeadline, SetReadDeadline and SetWriteDeadline are for the goroutine that
-// reads and writes, and count from its next call.
-func (d *direct) SetDeadline(t time.Time) error {
-	d.readBy, d.writeBy = t, t
-	return nil
-}
-
-func (d *direct) SetReadDeadline(t time.Time) error {
-	d.readBy = t
-	return nil
-}
-
-func (d *direct) SetWriteDeadline(t time.Time) error {
-	d.writeBy = t
-	return nil
 }

@@ -41,10 +41,14 @@ const (
 	commandTimeout = 10 * time.Second
 	// writeTimeout is for a peer that does not read its answer.
 	writeTimeout = 10 * time.Second
-	// recvPatience is how long a dedicated server keeps a processor for the next
-	// command: a guest that is talking to its TPM sends one within it, also when
-	// the host lets it wait for its turn.
-	recvPatience = 10 * time.Millisecond
+	// patience is how long a dedicated server keeps a processor before it lets the
+	// runtime look round: longer than a guest that is talking to its TPM takes for
+	// the next command, also when the host lets it wait for its turn, and twice it
+	// is not more than the 10 ms after which the runtime's monitor steps in.
+	patience = 5 * time.Millisecond
+	// quickStreak is how many commands come within patience before the processor is
+	// kept: a poll in vain costs as much as two or three waits in Go's poller.
+	quickStreak = 4
 	// mssimPause is how long a data connection that was made before a TCP
 	// control connection may take to be noticed; see meansPowerOn.
 	mssimPause = 10 * time.Millisecond
