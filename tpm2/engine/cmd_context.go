@@ -12,12 +12,14 @@ import (
 const (
 	maxObjectContext  = 3200
 	maxSessionContext = 800
+	// usualContext is enough for an ECC key or a session; what is larger grows.
+	usualContext = 384
 )
 
 // contextKeys make the keys of a context from the hierarchy's proof and what
 // the context says of itself (Part 1, 27.3.1).
 func (t *TPM) contextKeys(x *tpm2.TPMSContext) (enc, iv, mac []byte) {
-	var e tpm2.Encoder
+	e := tpm2.NewEncoder(make([]byte, 0, 8+4))
 	e.U64(x.Sequence)
 	e.U32(uint32(x.SavedHandle))
 	km := crypt.KDFa(ticketHash, t.proof(x.Hierarchy), "CONTEXT", e.Out(), nil, (32+16)*8)
@@ -29,14 +31,14 @@ func (t *TPM) contextKeys(x *tpm2.TPMSContext) (enc, iv, mac []byte) {
 func (t *TPM) sealContext(x *tpm2.TPMSContext, plain []byte) {
 	enc, iv, mac := t.contextKeys(x)
 	crypt.CFBEncrypt(enc, iv, plain)
-	var e tpm2.Encoder
+	e := tpm2.NewEncoder(make([]byte, 0, 2+maxDigest+len(plain)))
 	e.Buf(t.contextMAC(x, mac, plain))
 	e.Bytes(plain)
 	x.ContextBlob = e.Out()
 }
 
 func (t *TPM) contextMAC(x *tpm2.TPMSContext, key, ciphertext []byte) []byte {
-	var e tpm2.Encoder
+	e := tpm2.NewEncoder(make([]byte, 0, 8+4+8+4))
 	e.U64(t.n().totalResetCount)
 	if x.SavedHandle == tpm2.SavedTransientClear {
 		e.U32(t.ram.reset.clearCount)
@@ -63,8 +65,8 @@ func (t *TPM) openContext(x *tpm2.TPMSContext) ([]byte, tpm2.RC) {
 // contextSave is TPM2_ContextSave (Part 3, 28.2).
 func (t *TPM) contextSave(_ *call, in *tpm2.ContextSave, out *tpm2.ContextSaveResponse) tpm2.RC {
 	x := &out.Context
-	var e tpm2.Encoder
-	cd := &coder{enc: &e}
+	e := tpm2.NewEncoder(make([]byte, 0, usualContext))
+	cd := &coder{enc: e}
 	if in.SaveHandle.Space() == tpm2.HTTransient {
 		o := t.object(in.SaveHandle)
 		x.Sequence = t.ram.reset.contextCount

@@ -66,17 +66,16 @@ func KDFa(alg tpm2.AlgID, key []byte, label string, contextU, contextV []byte, b
 	n := (bits + 7) / 8
 	out := make([]byte, 0, n+64)
 	m := NewHMAC(alg, key)
-	var word [4]byte
+	block := make([]byte, 4, 4+len(label)+1+len(contextU)+len(contextV)+4) // the counter first
+	block = append(append(block, label...), 0)
+	block = append(append(block, contextU...), contextV...)
+	block = binary.BigEndian.AppendUint32(block, uint32(bits))
 	for i := uint32(1); len(out) < n; i++ {
-		m.Reset()
-		binary.BigEndian.PutUint32(word[:], i)
-		m.Write(word[:])
-		m.Write([]byte(label))
-		m.Write([]byte{0})
-		m.Write(contextU)
-		m.Write(contextV)
-		binary.BigEndian.PutUint32(word[:], uint32(bits))
-		m.Write(word[:])
+		if i > 1 { // one block is the usual, and the first Reset of an HMAC costs as much as making it
+			m.Reset()
+		}
+		binary.BigEndian.PutUint32(block, i)
+		m.Write(block)
 		out = m.Sum(out)
 	}
 	return maskBits(out[:n], bits)
