@@ -7,6 +7,8 @@
 //	go run ./bench                                  # Debian's swtpm against vouchsafe from PATH
 //	go run ./bench -b '../vouchsafe vtpm serve'     # against a program built here
 //	go run ./bench -only 'Sign|Quote' -markdown     # the rows for docs/PERFORMANCE.md
+//	go run ./bench -pin -only 'GetRandom|PCR_Read'  # small commands, without the kernel's choice of cores
+//	go run ./bench -pause 20ms -only 'PCR_Extend'   # what a command costs that comes alone
 //	go run ./bench -many 8                          # eight instances of each, all busy
 //	go run ./bench -density 1000                    # memory of many engines in one process
 //	go run ./bench -create 20                       # making instances, certificates and all
@@ -36,6 +38,8 @@ func main() {
 	flag.IntVar(&o.min, "min", 20, "at least this many runs, whatever the time")
 	flag.IntVar(&o.rounds, "rounds", 3, "start both servers anew this many times and take the median")
 	flag.IntVar(&o.many, "many", 0, "this many instances of each at once, all busy: operations per second")
+	flag.BoolVar(&o.pin, "pin", false, "keep both servers and the client on one processor, see pin.go")
+	flag.DurationVar(&o.pause, "pause", 0, "wait so long before each run of an operation, as a guest does that asks now and then")
 	flag.BoolVar(&o.markdown, "markdown", false, "write a Markdown table")
 	density := flag.Int("density", 0, "make this many engines in this process, use them, and say what memory each takes")
 	create := flag.Int("create", 0, "make this many instances with each set-up program")

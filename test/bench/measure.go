@@ -22,6 +22,8 @@ type options struct {
 	rounds   int
 	many     int
 	markdown bool
+	pin      bool
+	pause    time.Duration // before each run of an operation
 }
 
 // running are the servers started and not yet stopped, for an interrupt.
@@ -109,6 +111,18 @@ func (o *options) round() ([]row, error) {
 		}
 		targets = append(targets, b)
 	}
+	if o.pin { // now that the servers have counted the processors
+		all, first, err := processors()
+		if err != nil {
+			return nil, err
+		}
+		for _, pid := range append(pids(targets), os.Getpid()) {
+			if err := place(pid, &first); err != nil {
+				return nil, err
+			}
+		}
+		defer place(os.Getpid(), &all)
+	}
 	var rows []row
 	for _, op := range ops() {
 		if !o.only.MatchString(op.name) {
@@ -123,6 +137,7 @@ func (o *options) round() ([]row, error) {
 		end := time.Now().Add(o.budget * time.Duration(len(runs)))
 		for n := 0; n < o.max && (n < o.min || time.Now().Before(end)); n++ {
 			for i := range runs {
+				time.Sleep(o.pause)
 				runs[(i+n)%len(runs)].step()
 			}
 		}
@@ -134,6 +149,13 @@ func (o *options) round() ([]row, error) {
 		fmt.Fprintf(os.Stderr, "%-45s %s\n", op.name, r.short())
 	}
 	return rows, nil
+}
+
+func pids(bs []*bench) (out []int) {
+	for _, b := range bs {
+		out = append(out, b.pid)
+	}
+	return out
 }
 
 // one is an operation being run on one server.
