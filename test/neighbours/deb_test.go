@@ -71,6 +71,7 @@ for hook in hooks/vouchsafe-agent scripts/init-top/00-vouchsafe-ima scripts/init
   [ -z "$(/usr/share/initramfs-tools/$hook prereqs)" ]
 done
 bash -n /usr/lib/dracut/modules.d/90vouchsafe-agent/module-setup.sh
+! command -v systemd-analyze >/dev/null || systemd-analyze verify /lib/systemd/system/vouchsafe-agent-renew.timer
 # Without a disk to open it adds nothing to an image; with one, itself.
 if [ -e /usr/share/initramfs-tools/hook-functions ]; then
   image() { rm -rf /tmp/image; mkdir -p /tmp/image; DESTDIR=/tmp/image verbose=n MODULESDIR=/tmp/image/lib/modules version=none __MODULES_TO_ADD=/tmp/mods /usr/share/initramfs-tools/hooks/vouchsafe-agent; }
