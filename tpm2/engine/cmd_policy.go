@@ -164,16 +164,20 @@ func (t *TPM) policySecret(_ *call, in *tpm2.PolicySecret, out *tpm2.PolicySecre
 	}
 	name := t.nameOf(in.AuthHandle)
 	t.assert(s, tpm2.CCPolicySecret, name, in.PolicyRef, in.CpHashA, timeout)
-	if in.Expiration < 0 && s.kind != tpm2.SETrial && !t.isPin(in.AuthHandle) {
+	if in.Expiration < 0 && s.kind != tpm2.SETrial && !t.isPinPass(in.AuthHandle) {
 		out.Timeout, out.PolicyTicket = t.authTicket(tpm2.STAuthSecret, t.hierarchyOf(in.AuthHandle), s, timeout, in.CpHashA, in.PolicyRef, name)
 	}
 	return tpm2.RCSuccess
 }
 
-// isPin: a PIN index would be used without being counted (Part 3, 23.4.1).
 func (t *TPM) isPin(h tpm2.Handle) bool {
 	x := t.index(h)
 	return x != nil && (x.pub.Attributes.Type() == tpm2.NTPinFail || x.pub.Attributes.Type() == tpm2.NTPinPass)
+}
+
+// isPinPass: with a ticket, a PIN Pass index would be used without being counted (Part 3, 23.2.5).
+func (t *TPM) isPinPass(h tpm2.Handle) bool {
+	return t.isPin(h) && t.index(h).pub.Attributes.Type() == tpm2.NTPinPass
 }
 
 // hierarchyOf is the hierarchy whose proof stands for an entity.

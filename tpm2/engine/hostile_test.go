@@ -260,3 +260,20 @@ func TestHostileState(t *testing.T) {
 		})
 	}
 }
+
+// TestTicketOfPIN: a ticket would use a PIN Pass index without counting it; one
+// of a PIN Fail index is a ticket like others (Part 3, 23.2.5).
+func TestTicketOfPIN(t *testing.T) {
+	for _, tc := range []struct {
+		typ  tpm2.NVAttributes
+		want tpm2.Handle
+	}{{tpm2.NVAttributes(0).With(tpm2.NTPinPass), tpm2.RHNull}, {tpm2.NVAttributes(0).With(tpm2.NTPinFail), tpm2.RHOwner}} {
+		b := newBench(t)
+		b.definePIN(testIndex, tc.typ, 5)
+		var rsp tpm2.PolicySecretResponse
+		b.ok(&tpm2.PolicySecret{AuthHandle: testIndex, PolicySession: b.session(tpm2.SEPolicy), Expiration: -60}, &rsp, []byte("1234"))
+		if h := rsp.PolicyTicket.Hierarchy; h != tc.want || (len(rsp.PolicyTicket.Digest) == 0) != (h == tpm2.RHNull) {
+			t.Errorf("%v: %+v", tc.typ, rsp.PolicyTicket)
+		}
+	}
+}
