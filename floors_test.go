@@ -21,7 +21,7 @@ var floors = [][]string{
 	{ // libraries: no I/O, importable by anyone (the first is the shape all diagnosis has)
 		"finding",
 		"tpm2", "tpm2/internal/crypt", "tpm2/internal/libtpms", "tpm2/engine", "tpm2/client", "eventlog", "chain", "modsig",
-		"internal/secret", "internal/derive", "internal/xaes", "internal/durable", "internal/statement", "internal/vtpm/swtpm",
+		"internal/secret", "internal/derive", "internal/xaes", "internal/durable", "internal/statement", "internal/vtpm/swtpm", "internal/chinese",
 	},
 	{ // domain
 		"internal/seal", "internal/keyring", "internal/ca", "internal/vtpm", "internal/attest", "internal/audit", "internal/backup",

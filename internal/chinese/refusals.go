@@ -1,0 +1,34 @@
+package chinese
+
+// refusals are the remedies of enroll.Refusals and verifier.Refusals, which an
+// agent gets as the hint of a refusal. The catalogs have the Chinese already;
+// an agent must not be linked with the rooms of the service, so what it can
+// meet stands here again, and a test holds both together.
+var refusals = map[string]string{
+	"vouchsafe audit list --object NAME says who did it and why; make a new VM with a new vTPM":                                                        "vouchsafe audit list --object NAME 可查看操作者和原因；请用新的 vTPM 创建新虚拟机",
+	"Start it where it belongs: vouchsafe vm show NAME":                                                                                                "请在其所属宿主机上启动：vouchsafe vm show NAME",
+	"Stop it there, or wait five minutes after that host went silent":                                                                                  "请先在那里停止它，或在该宿主机失联五分钟后再试",
+	"Stop the vTPM and ask for a new lease":                                                                                                            "请停止该 vTPM 并重新申请租约",
+	"Find the newest state file on the host; without it the VM needs a new vTPM":                                                                       "请在宿主机上找到最新的状态文件；若没有，则该虚拟机需要新的 vTPM",
+	"Restore the newest backup; if this is the newest, an operator who knows why may say: vouchsafe vm accept-state NAME --generation N --reason TEXT": "请恢复最新的备份；若这已是最新，了解原因的运维人员可执行：vouchsafe vm accept-state NAME --generation N --reason TEXT",
+	"Let the host start the VM, then: vouchsafe vm accept-state --list":                                                                                "让宿主机启动该虚拟机，然后：vouchsafe vm accept-state --list",
+	"Run the service on another machine: vouchsafe backup here, vouchsafe restore there":                                                               "请在另一台机器上运行服务：此处 vouchsafe backup，彼处 vouchsafe restore",
+	"Attest it, or accept it knowingly: vouchsafe host add NAME --accept-unattested-host":                                                              "请对其进行证明，或明确接受：vouchsafe host add NAME --accept-unattested-host",
+	"See that vouchsafe host run runs there, and what it says; a boot that is not approved: vouchsafe policy enroll --host NAME":                       "请确认该机正在运行 vouchsafe host run 并查看其输出；若启动未获批准：vouchsafe policy enroll --host NAME",
+	"A vTPM that has just started is covered within seconds; otherwise run it under vouchsafe host run":                                                "刚启动的 vTPM 数秒内即被涵盖；否则请用 vouchsafe host run 运行它",
+	"Look for a second copy of its directory on the host":                                                                                              "请在宿主机上查找其目录的第二个副本",
+	"On the host, as an operator: vouchsafe host enroll NAME":                                                                                          "请以操作员身份在该宿主机上执行：vouchsafe host enroll NAME",
+	"Enrol the machine under a new name and move its VMs there":                                                                                        "请以新名称登记该机器，并将虚拟机迁移过去",
+	"Ask for a new nonce and quote again":                                                                                                              "请申请新的随机数并重新生成 quote",
+	"If it was no retry of your own, look who sent it: vouchsafe audit list --object NAME":                                                             "若非自己的重试，请查看来源：vouchsafe audit list --object NAME",
+	"Wait a minute; a guest that goes on like this boots in a loop":                                                                                    "请等待一分钟；若持续如此，该虚拟机可能在循环重启",
+	"Look at the guest's event log: vouchsafe eventlog show FILE":                                                                                      "请检查虚拟机的事件日志：vouchsafe eventlog show FILE",
+	"Make a new vTPM": "请创建新的 vTPM",
+	"vouchsafe check; then restore the newest backup": "vouchsafe check；然后恢复最新备份",
+	"Attach the right disk":                           "请挂载正确的磁盘",
+	"Use the agent of the service's version":          "请使用与服务版本一致的代理",
+	"Boot the VM with its own vTPM and attest again; vouchsafe vm show NAME has the recorded key's digest":                         "请以其自身的 vTPM 启动并重新证明；vouchsafe vm show NAME 显示登记密钥的摘要",
+	"In the guest: vouchsafe-agent attest; then vouchsafe policy enroll NAME":                                                      "在虚拟机内：vouchsafe-agent attest；然后 vouchsafe policy enroll NAME",
+	"vouchsafe policy modules NAME shows them; --withdraw VERSION ends one":                                                        "vouchsafe policy modules NAME 可查看；--withdraw 版本 可撤回其中之一",
+	"vouchsafe key show policy says how many; reboot those VMs, or revoke them: each seals anew at its next admission with a disk": "vouchsafe key show policy 可查看数量；请重启或吊销这些虚拟机：每台在下次带磁盘准入时重新密封",
+}
