@@ -190,7 +190,7 @@ func (p *program) fail(err error) int {
 		hint = h.Hint()
 	}
 	if hint != "" {
-		fmt.Fprintf(p.err, "%s %s\n", p.say("hint:", "提示："), hint)
+		fmt.Fprintf(p.err, "%s%s\n", p.say("hint: ", "提示："), hint)
 	}
 	var m misuse
 	if errors.As(err, &m) {

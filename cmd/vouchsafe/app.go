@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/vouchsafe/vouchsafe/finding"
+	"github.com/vouchsafe/vouchsafe/internal/chinese"
 )
 
 // Exit codes, the same for every command. Add, never renumber.
@@ -56,6 +57,25 @@ func (a *app) count(n int, en, zh string) string {
 		en += "s"
 	}
 	return fmt.Sprintf("%d ", n) + a.say(en, zh)
+}
+
+// words is text that was made in English elsewhere (an error, a hint, what was
+// seen), in the person's language. It is for what is printed last: code goes on
+// with the English.
+func (a *app) words(text string) string {
+	if a.lang() == finding.Chinese {
+		return chinese.Of(text)
+	}
+	return text
+}
+
+// dataLang is the language of what goes to standard output: the person's, and
+// English for programs. JSON does not change with the language.
+func (a *app) dataLang() finding.Lang {
+	if a.json {
+		return finding.English
+	}
+	return a.lang()
 }
 
 // printJSON writes v as one line of JSON to standard output.
@@ -106,8 +126,8 @@ func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) 
 		fmt.Fprintln(errw, a.say("interrupted", "已中断"))
 		return exitInterrupted
 	}
-	fmt.Fprintf(errw, "%s %s\n", a.say("error:", "错误："), plain(err))
-	fmt.Fprintf(errw, "%s %s\n", a.say("hint:", "提示："), a.wayOut(cmd, err))
+fmt.Fprintf(errw, "%s%s\n", a.say("error: ", "错误："), a.words(plain(err)))
+	fmt.Fprintf(errw, "%s%s\n", a.say("hint: ", "提示："), a.hint(a.wayOut(cmd, err)))
 	var u usageError
 	if errors.As(err, &u) || isUsage(err) {
 		return exitUsage

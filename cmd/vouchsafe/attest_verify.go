@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -54,8 +53,8 @@ is yours to say. The exit code is 0 when the result was affirming, 3 when it was
 					return err
 				}
 			} else {
-				w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
-				fmt.Fprintf(w, "issuer\t%s\nsubject\t%s\nat\t%s (%s)\nstatus\t%s\n", r.Issuer, r.Subject, r.At.Format(time.RFC3339), age.Round(time.Second), r.Status)
+				w := a.table()
+				fmt.Fprintf(w, a.say("issuer\t%s\nsubject\t%s\nat\t%s (%s)\nstatus\t%s\n", "签发者\t%s\n主体\t%s\n时间\t%s（%s 前）\n状态\t%s\n"), r.Issuer, r.Subject, r.At.Format(time.RFC3339), age.Round(time.Second), r.Status)
 				detail, err := resultOf(api.Attestation{Result: r.Claims})
 				if err != nil {
 					return err

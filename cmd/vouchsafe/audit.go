@@ -80,7 +80,7 @@ func newAuditVerifyCommand(a *app) *cobra.Command {
 			}
 			if a.json {
 				for _, f := range r.Findings {
-					if err := a.printJSON(f.In(a.lang())); err != nil {
+					if err := a.printJSON(f.In(a.dataLang())); err != nil {
 						return err
 					}
 				}
@@ -127,12 +127,14 @@ func worst(fs []finding.Finding) error {
 // printFindings writes findings for a person.
 func (a *app) printFindings(fs []finding.Finding) {
 	for _, f := range fs {
-		f = f.In(a.lang())
-		fmt.Fprintf(a.out, "%s %s: %s\n", f.Severity, f.Code, f.Subject)
+		if a.lang() == finding.Chinese {
+			f = inChinese(f)
+		}
+		fmt.Fprintf(a.out, "%s%s\n", a.coded(f), a.words(f.Subject))
 		if f.Evidence != "" {
 			fmt.Fprintf(a.out, "  %s\n", f.Evidence)
 		}
-		fmt.Fprintf(a.out, "  %s\n  %s %s\n", f.Meaning, a.say("remedy:", "处理："), f.Remedy)
+		fmt.Fprintf(a.out, "  %s\n  %s%s\n", f.Meaning, a.say("remedy: ", "处理："), f.Remedy)
 	}
 }
 
@@ -157,9 +159,9 @@ func newAuditListCommand(a *app) *cobra.Command {
 					failed = a.printJSON(r)
 					return
 				}
-				line := fmt.Sprintf("%6d  %s  %-8s  %-18s %s  by %s", r.N, r.Time.Format(time.RFC3339), r.Phase, r.Action, r.Object, r.Actor)
+				line := fmt.Sprintf(a.say("%6d  %s  %-8s  %-18s %s  by %s", "%6d  %s  %-8s  %-18s %s  操作者 %s"), r.N, r.Time.Format(time.RFC3339), r.Phase, r.Action, r.Object, r.Actor)
 				if why := r.Detail["why"]; why != "" {
-					line += ": " + why
+					line += a.say(": ", "：") + a.words(why)
 				}
 				_, failed = fmt.Fprintln(a.out, line)
 			})

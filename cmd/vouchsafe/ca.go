@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -31,7 +30,7 @@ func newCAListCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
+			w := a.table()
 			defer w.Flush()
 			for after := ""; ; {
 				var cs []api.Certificate
@@ -39,7 +38,7 @@ func newCAListCommand(a *app) *cobra.Command {
 					return err
 				}
 				if !a.json && after == "" {
-					fmt.Fprintln(w, "SERIAL\tPROFILE\tSTATE\tNOT AFTER\tSUBJECT")
+					fmt.Fprintln(w, a.say("SERIAL\tPROFILE\tSTATE\tNOT AFTER\tSUBJECT", "序列号\t模板\t状态\t有效期至\t主体"))
 				}
 				for _, v := range cs {
 					after = v.Serial

@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/vouchsafe/vouchsafe/chain"
-	"github.com/vouchsafe/vouchsafe/finding"
 )
 
 func newChainCheckCommand(a *app) *cobra.Command {
@@ -96,7 +95,7 @@ func (c *checker) run(ctx context.Context, args []string) error {
 // last error are told at once, the last one by the program's end.
 func (c *checker) fail(err error) {
 	if c.failed != nil {
-		fmt.Fprintf(c.a.err, "%s %v\n", c.a.say("error:", "错误："), c.failed)
+		fmt.Fprintf(c.a.err, "%s%s\n", c.a.say("error: ", "错误："), c.a.words(fmt.Sprint(c.failed)))
 	}
 	c.failed = err
 }
@@ -116,7 +115,9 @@ func (c *checker) local(ctx context.Context, path string) error {
 // show prints one report as soon as it is there.
 func (c *checker) show(r *chain.Report) error {
 	c.findings = c.findings || r.Verdict != chain.OK
-	r = r.In(c.a.lang())
+	if !c.sarif {
+		r = r.In(c.a.dataLang())
+	}
 	if c.clients {
 		r.Clients = r.Outcomes()
 	}
@@ -134,21 +135,20 @@ func (c *checker) show(r *chain.Report) error {
 func writeReport(a *app, r *chain.Report) error {
 	var b strings.Builder
 	words := map[chain.Verdict]string{chain.OK: a.say("ok", "正常"), chain.Warning: a.say("works, and should be mended", "可用，但应修正"), chain.Error: a.say("broken", "有错误")}
-	fmt.Fprintf(&b, "%s: %s\n", visible(r.Input), words[r.Verdict])
+	fmt.Fprintf(&b, "%s%s%s\n", visible(r.Input), a.say(": ", "："), words[r.Verdict])
 	for _, f := range r.Findings {
-		severity := map[finding.Severity]string{finding.Error: a.say("error", "错误"), finding.Warning: a.say("warning", "警告"), finding.Info: a.say("info", "提示")}[f.Severity]
-		fmt.Fprintf(&b, "\n  %s %s%s\n", severity, f.Code, where(a, f.Place))
+		fmt.Fprintf(&b, "\n  %s %s%s\n", a.severity(f.Severity), f.Code, where(a, f.Place))
 		if f.Subject != "" && f.Subject != r.Input {
 			fmt.Fprintf(&b, "    %s\n", visible(f.Subject))
 		}
 		if f.Evidence != "" {
-			fmt.Fprintf(&b, "    %s %s\n", a.say("seen:", "现象："), visible(a.seenIn(f.Evidence)))
+			fmt.Fprintf(&b, "    %s%s\n", a.say("seen: ", "现象："), visible(a.words(f.Evidence)))
 		}
 		fmt.Fprintf(&b, "    %s\n", visible(f.Meaning))
 		for _, c := range f.Consequences {
-			fmt.Fprintf(&b, "    %s %s\n", a.say("hence:", "后果："), visible(a.seenIn(c)))
+			fmt.Fprintf(&b, "    %s%s\n", a.say("hence: ", "后果："), visible(a.words(c)))
 		}
-		fmt.Fprintf(&b, "    %s %s\n", a.say("mend:", "修复："), visible(f.Remedy))
+		fmt.Fprintf(&b, "    %s%s\n", a.say("mend: ", "修复："), visible(f.Remedy))
 	}
 	if len(r.Findings) > 0 {
 		b.WriteString("\n")
@@ -159,7 +159,7 @@ func writeReport(a *app, r *chain.Report) error {
 		if l.NotAfter.IsZero() {
 			until = a.say("cannot be read", "无法读取")
 		}
-		fmt.Fprintf(&b, "  %s  %s  (%s)\n", role, visible(l.Subject), until)
+		fmt.Fprintf(&b, a.say("  %s  %s  (%s)\n", "  %s  %s（%s）\n"), role, visible(l.Subject), until)
 	}
 	if s := repairWords(a, r); s != "" {
 		fmt.Fprintf(&b, "  %s\n", s)
@@ -167,9 +167,9 @@ func writeReport(a *app, r *chain.Report) error {
 	for _, o := range r.Clients {
 		verb := map[string]string{"reads": a.say("server", "服务器"), "verifies": a.say("client", "客户端")}[o.Role]
 		if o.Works {
-			fmt.Fprintf(&b, "  %s %s: %s\n", verb, o.Client, a.say("works", "正常"))
+			fmt.Fprintf(&b, "  %s %s%s\n", verb, o.Client, a.say(": works", "：正常"))
 		} else {
-			fmt.Fprintf(&b, "  %s %s: %s %s\n", verb, o.Client, a.say("fails,", "失败，"), strings.Join(o.Because, ", "))
+			fmt.Fprintf(&b, "  %s %s%s%s\n", verb, o.Client, a.say(": fails, ", "：失败，"), strings.Join(o.Because, ", "))
 		}
 	}
 	_, err := io.WriteString(a.out, b.String())
@@ -190,7 +190,7 @@ func where(a *app, p chain.Place) string {
 	if len(s) == 0 {
 		return ""
 	}
-	return " (" + strings.Join(s, ", ") + ")"
+	return fmt.Sprintf(a.say(" (%s)", "（%s）"), strings.Join(s, a.say(", ", "，")))
 }
 
 func repairWords(a *app, r *chain.Report) string {

@@ -18,7 +18,7 @@ func newChainExplainCommand(a *app) *cobra.Command {
 			if len(args) == 0 {
 				for _, e := range chain.Entries() {
 					if a.json {
-						if err := a.printJSON(e.In(a.lang())); err != nil {
+						if err := a.printJSON(e.In(a.dataLang())); err != nil {
 							return err
 						}
 						continue
@@ -32,7 +32,7 @@ func newChainExplainCommand(a *app) *cobra.Command {
 				return withHint(fmt.Errorf("no code is called %s", visible(args[0])), "vouchsafe chain explain lists them all")
 			}
 			if a.json {
-				return a.printJSON(e.In(a.lang()))
+				return a.printJSON(e.In(a.dataLang()))
 			}
 			_, err := fmt.Fprint(a.out, e.Text(a.lang()))
 			return err

@@ -122,7 +122,7 @@ func (x *fixer) refuse(r *chain.Report, err error) error {
 	if !errors.As(err, &no) {
 		return err
 	}
-	r = r.In(x.a.lang())
+	r = r.In(x.a.dataLang())
 	if x.a.json {
 		if err := x.a.printJSON(r); err != nil {
 			return err
@@ -130,7 +130,7 @@ func (x *fixer) refuse(r *chain.Report, err error) error {
 	}
 	for _, f := range r.Findings {
 		if f.Severity == "error" {
-			fmt.Fprintf(x.a.err, "%s%s: %s\n  %s\n", f.Code, where(x.a, f.Place), visible(f.Meaning), visible(x.a.seenIn(f.Evidence)))
+			fmt.Fprintf(x.a.err, "%s%s: %s\n  %s\n", f.Code, where(x.a, f.Place), visible(f.Meaning), visible(x.a.words(f.Evidence)))
 		}
 	}
 	hint := x.a.say("vouchsafe chain check tells everything about this file", "用 vouchsafe chain check 查看此文件的全部问题")
@@ -213,7 +213,7 @@ func writeAtomic(path string, data []byte, mode fs.FileMode) error {
 // tell says what was mended.
 func (x *fixer) tell(in string, r *chain.Report, target *serverTarget, o chain.Options) error {
 	if x.a.json && x.out != "-" {
-		if err := x.a.printJSON(r.In(x.a.lang())); err != nil {
+		if err := x.a.printJSON(r.In(x.a.dataLang())); err != nil {
 			return err
 		}
 	}
@@ -222,7 +222,7 @@ func (x *fixer) tell(in string, r *chain.Report, target *serverTarget, o chain.O
 		out = in
 	}
 	if codes := r.Codes(); len(codes) > 0 {
-		fmt.Fprintf(x.a.err, "%s %s\n", x.a.say("mended:", "已修复："), strings.Join(codes, ", "))
+		fmt.Fprintf(x.a.err, "%s%s\n", x.a.say("mended: ", "已修复："), strings.Join(codes, ", "))
 	}
 	if out != "-" {
 		fmt.Fprintf(x.a.err, x.a.say("%s: %s, leaf first, checked\n", "%s：%s，叶证书在前，已验证\n"), out, x.a.count(len(r.Repair.Chain), "certificate", "个证书"))

@@ -98,7 +98,7 @@ func newCheckCommand(a *app) *cobra.Command {
 			}
 			if a.json {
 				for _, f := range fs {
-					if err := a.printJSON(f.In(a.lang())); err != nil {
+					if err := a.printJSON(f.In(a.dataLang())); err != nil {
 						return err
 					}
 				}

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 	"github.com/vouchsafe/vouchsafe/eventlog"
@@ -133,7 +132,7 @@ All of it holds only as far as the log replays to PCR values that a TPM signed.`
 }
 
 func (a *app) showEvents(l *eventlog.Log, entries []eventlog.IMAEntry, pcr int) error {
-	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	w := a.table()
 	if !a.json {
 		fmt.Fprintf(w, "%s\tPCR\t%s\t%s\n", a.say("event", "事件"), a.say("proved", "已证明"), a.say("what it says", "内容"))
 	}
@@ -144,7 +143,7 @@ func (a *app) showEvents(l *eventlog.Log, entries []eventlog.IMAEntry, pcr int) 
 		}
 		proved, _ := e.Binding()
 		if a.json {
-			j := eventJSON{e.Number, e.PCR, e.Type.String(), map[string]string{}, proved, e.Text(), e.Meaning().In(a.lang()), e.Data}
+			j := eventJSON{e.Number, e.PCR, e.Type.String(), map[string]string{}, proved, e.Text(), e.Meaning().In(a.dataLang()), e.Data}
 			for _, d := range e.Digests {
 				j.Digests[d.Alg.String()] = hex.EncodeToString(d.Sum)
 			}
@@ -157,7 +156,7 @@ func (a *app) showEvents(l *eventlog.Log, entries []eventlog.IMAEntry, pcr int) 
 		if e.PCR > eventlog.MaxPCR {
 			number = "-"
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s: %s [%v]\n", e.Number, number, a.proved(proved), e.Meaning().In(a.lang()), e.Text(), e.Type)
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s: %s [%v]\n", e.Number, number, a.proved(proved), e.Meaning().In(a.dataLang()), e.Text(), e.Type)
 	}
 	for i := range entries {
 		e := &entries[i]
@@ -279,10 +278,7 @@ func (a *app) printBank(b *eventlog.Bank, all bool) error {
 
 // printEventFinding prints one finding for a person.
 func (a *app) printEventFinding(f finding.Finding) {
-	severity := map[finding.Severity]string{
-		finding.Error: a.say("error", "错误"), finding.Warning: a.say("warning", "警告"), finding.Info: a.say("info", "提示"),
-	}[f.Severity]
-	fmt.Fprintf(a.out, "%s %s: %s\n    %s\n    %s\n    %s %s\n", severity, f.Code, f.Subject, f.Evidence, f.Meaning, a.say("mend:", "修复："), f.Remedy)
+	fmt.Fprintf(a.out, "%s%s\n    %s\n    %s\n    %s%s\n", a.coded(f), a.words(f.Subject), a.words(f.Evidence), f.Meaning, a.say("mend: ", "修复："), f.Remedy)
 }
 
 // readPCRValues reads a file of PCR values, or the directory in which Linux shows them.

@@ -110,7 +110,7 @@ func replayIMAOnto(b *eventlog.Bank, entries []eventlog.IMAEntry, want []byte) e
 func (a *app) reportCheck(l *eventlog.Log, found []finding.Finding, compared int) error {
 	bad := finding.Worst(found) == finding.Error || finding.Worst(found) == finding.Warning
 	for i := range found {
-		found[i] = found[i].In(a.lang())
+		found[i] = found[i].In(a.dataLang())
 	}
 	if a.json {
 		if err := a.printJSON(map[string]any{"events": len(l.Events), "banks": bankNames(l.Algs), "pcrsCompared": compared,

@@ -110,7 +110,7 @@ func (a *app) predict(b *eventlog.Boot, golden, names []string) (*eventlog.Log, 
 	}
 	m, err := b.Measure(banks...)
 	if err != nil {
-		hint := a.say("a direct boot of a Linux kernel can be predicted; for any other boot enrol a golden one", "只能预测 Linux 内核的直接引导；其他引导请登记一次标准启动")
+		hint := a.say("a direct boot of a Linux kernel can be predicted; for any other boot enrol a golden one", "只能预测直接启动的 Linux 内核；其他启动方式请登记一次基准启动")
 		if b.Memory == 0 && b.Initrd != nil && !b.Untouched {
 			hint = "--memory 512M"
 		}
@@ -120,7 +120,7 @@ func (a *app) predict(b *eventlog.Boot, golden, names []string) (*eventlog.Log, 
 		return m.Alone(banks...)
 	}
 	p, err := m.Predict(l)
-	return p, withHint(err, "%s", a.say("the golden log must be of a direct boot (-kernel) under OVMF", "标准日志必须来自 OVMF 下的直接引导（-kernel）"))
+	return p, withHint(err, "%s", a.say("the golden log must be of a direct boot (-kernel) under OVMF", "基准日志须来自 OVMF 下的直接启动（-kernel）"))
 }
 
 // parseMemory reads a size as QEMU's -m does: MiB without a unit.

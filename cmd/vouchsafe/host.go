@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -62,9 +61,9 @@ func newHostListCommand(a *app) *cobra.Command {
 }
 
 func (a *app) showHosts(hosts []api.Host) error {
-	w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
+	w := a.table()
 	if !a.json {
-		fmt.Fprintln(w, "NAME\tTIER\tTPM\tACCEPTED\tCREATED")
+		fmt.Fprintln(w, a.say("NAME\tTIER\tTPM\tACCEPTED\tCREATED", "名称\t级别\tTPM\t已接受\t创建时间"))
 	}
 	for _, h := range hosts {
 		if a.json {

@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -35,10 +34,10 @@ func newKeyListCommand(a *app) *cobra.Command {
 			if err := f.call(cmd.Context(), "GET", "/v1/keys", nil, &keys); err != nil {
 				return err
 			}
-			w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
+			w := a.table()
 			defer w.Flush()
 			if !a.json {
-				fmt.Fprintln(w, "NAME\tSCOPE\tCLASS\tVERSION\tKEPT\tSINCE\tPURPOSE")
+				fmt.Fprintln(w, a.say("NAME\tSCOPE\tCLASS\tVERSION\tKEPT\tSINCE\tPURPOSE", "名称\t范围\t类别\t版本\t保留\t自\t用途"))
 			}
 			for _, k := range keys {
 				if a.json {
@@ -47,7 +46,7 @@ func newKeyListCommand(a *app) *cobra.Command {
 					}
 					continue
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\t%s\n", k.Name, k.Scope, k.Class, k.Primary, len(k.Versions), k.Since, k.Purpose)
+				fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\t%s\n", k.Name, k.Scope, k.Class, k.Primary, len(k.Versions), k.Since, a.words(k.Purpose))
 			}
 			return nil
 		},
@@ -86,16 +85,17 @@ func (a *app) showKey(k api.Key) error {
 	if a.json {
 		return a.printJSON(k)
 	}
-	w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
-	for _, row := range [][2]string{{"name", k.Name}, {"scope", k.Scope}, {"class", k.Class}, {"purpose", k.Purpose}, {"since", k.Since},
-		{"tiers", strings.Join(k.Tiers, ", ")}, {"protects", k.Protects}, {"due", k.Due}, {"rotate", k.Rotate}} {
+	w := a.table()
+	for _, row := range [][2]string{{a.say("name", "名称"), k.Name}, {a.say("scope", "范围"), k.Scope}, {a.say("class", "类别"), k.Class},
+		{a.say("purpose", "用途"), a.words(k.Purpose)}, {a.say("since", "自"), k.Since}, {a.say("tiers", "级别"), strings.Join(k.Tiers, ", ")},
+		{a.say("protects", "保护"), a.words(k.Protects)}, {a.say("due", "到期"), a.words(k.Due)}, {a.say("rotate", "轮换"), a.words(k.Rotate)}} {
 		if row[1] != "" {
 			fmt.Fprintf(w, "%s\t%s\n", row[0], row[1])
 		}
 	}
 	for _, v := range k.Versions {
-		fmt.Fprintf(w, "version %d\t%s since %s", v.Number, v.State, v.Created)
-		for _, more := range []string{v.Used, v.Digest} {
+		fmt.Fprintf(w, a.say("version %d\t%s since %s", "版本 %d\t%s，自 %s"), v.Number, v.State, v.Created)
+		for _, more := range []string{a.words(v.Used), v.Digest} {
 			if more != "" {
 				fmt.Fprintf(w, ", %s", more)
 			}
@@ -116,10 +116,10 @@ func newKeyVersionsCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
+			w := a.table()
 			defer w.Flush()
 			if !a.json {
-				fmt.Fprintln(w, "VERSION\tSTATE\tCREATED\tUSED")
+				fmt.Fprintln(w, a.say("VERSION\tSTATE\tCREATED\tUSED", "版本\t状态\t创建时间\t使用"))
 			}
 			for _, v := range k.Versions {
 				if a.json {
@@ -128,7 +128,7 @@ func newKeyVersionsCommand(a *app) *cobra.Command {
 					}
 					continue
 				}
-				fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", v.Number, v.State, v.Created, v.Used)
+				fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", v.Number, v.State, v.Created, a.words(v.Used))
 			}
 			return nil
 		},
@@ -148,7 +148,7 @@ func newKeyHistoryCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
+			w := a.table()
 			var printing error
 			r, err := audit.Verify(dir, key, nil, func(r audit.Record) {
 				if r.Action != "key.rotated" || r.Object != args[0] || printing != nil {

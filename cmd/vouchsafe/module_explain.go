@@ -44,7 +44,7 @@ func explainLog(a *app) error {
 			if c := seen[key]; c != nil {
 				c.times++
 			} else if len(causes) < maxCauses {
-				c := &cause{f.In(a.lang()), 1}
+				c := &cause{f.In(a.dataLang()), 1}
 				seen[key], causes = c, append(causes, c)
 			}
 		}
@@ -68,7 +68,7 @@ func explainLog(a *app) error {
 		if c.times > 1 {
 			times = fmt.Sprintf(a.say(" (%d times)", "（%d 次）"), c.times)
 		}
-		fmt.Fprintf(a.out, "%s%s\n  %s %s: %s\n  %s %s\n\n", c.Evidence, times, c.Severity, c.Code, c.Meaning, a.say("remedy:", "办法："), c.Remedy)
+		fmt.Fprintf(a.out, "%s%s\n  %s%s\n  %s%s\n\n", c.Evidence, times, a.coded(c.Finding), c.Meaning, a.say("remedy: ", "处理："), c.Remedy)
 	}
 	if len(causes) == 0 {
 		fmt.Fprintln(a.err, a.say("no line is about a module's signature", "没有与模块签名有关的日志"))

@@ -207,9 +207,9 @@ func (a *app) printModuleKeys(k api.ModuleKeys) error {
 	s := keyState{CA: certState(ca), Leaf: certState(leaf), Retired: strings.Count(k.Retired, "BEGIN CERTIFICATE"), Rotated: k.Rotated, Findings: []finding.Finding{}}
 	now, day := time.Now(), s.Leaf.NotAfter.Format(time.DateOnly)
 	if now.After(s.Leaf.NotAfter) {
-		s.Findings = append(s.Findings, modsig.Findings.New("MODULE_SIGNER_EXPIRED", s.Leaf.Name, "valid until "+day, day).In(a.lang()))
+		s.Findings = append(s.Findings, modsig.Findings.New("MODULE_SIGNER_EXPIRED", s.Leaf.Name, "valid until "+day, day).In(a.dataLang()))
 	} else if now.After(s.Leaf.NotAfter.Add(-modsig.LeafLifetime / 10)) {
-		s.Findings = append(s.Findings, modsig.Findings.New("MODULE_KEY_ROTATION_DUE", s.Leaf.Name, "valid until "+day, day).In(a.lang()))
+		s.Findings = append(s.Findings, modsig.Findings.New("MODULE_KEY_ROTATION_DUE", s.Leaf.Name, "valid until "+day, day).In(a.dataLang()))
 	}
 	if a.json {
 		if err := a.printJSON(s); err != nil {
@@ -217,13 +217,13 @@ func (a *app) printModuleKeys(k api.ModuleKeys) error {
 		}
 	} else {
 		line := func(what string, c keyCert) {
-			fmt.Fprintf(a.out, "%s %s, %s %s, %s %s\n", what, c.Name, a.say("serial", "序列号"), c.Serial, a.say("until", "有效期至"), c.NotAfter.Format(time.DateOnly))
+			fmt.Fprintf(a.out, "%s%s, %s %s, %s %s\n", what, c.Name, a.say("serial", "序列号"), c.Serial, a.say("until", "有效期至"), c.NotAfter.Format(time.DateOnly))
 		}
-		line(a.say("CA:", "CA："), s.CA)
-		line(a.say("signing key:", "签名密钥："), s.Leaf)
+		line(a.say("CA: ", "CA："), s.CA)
+		line(a.say("signing key: ", "签名密钥："), s.Leaf)
 		fmt.Fprintf(a.out, a.say("former signing keys: %d\n", "以前的签名密钥：%d\n"), s.Retired)
 		for _, f := range s.Findings {
-			fmt.Fprintf(a.err, "%s %s: %s\n  %s\n  %s %s\n", f.Severity, f.Code, f.Evidence, f.Meaning, a.say("remedy:", "办法："), f.Remedy)
+			fmt.Fprintf(a.err, "%s%s\n  %s\n  %s%s\n", a.coded(f), a.words(f.Evidence), f.Meaning, a.say("remedy: ", "处理："), f.Remedy)
 		}
 	}
 	return worst(s.Findings)

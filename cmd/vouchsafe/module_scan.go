@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -141,38 +140,9 @@ func (j *judging) printScan(a *app, lines []scanLine) error {
 		if l.modules == 0 {
 			notes = append(notes, a.say("no modules", "没有模块"))
 		}
-		rows = append(rows, []string{l.release, string(j.modeFor(l.release)), strconv.Itoa(l.modules), strconv.Itoa(l.clean), strconv.Itoa(l.tainted), strconv.Itoa(l.refuse), strings.Join(notes, ", ")})
+		rows = append(rows, []string{l.release, string(j.modeFor(l.release)), strconv.Itoa(l.modules), strconv.Itoa(l.clean), strconv.Itoa(l.tainted), strconv.Itoa(l.refuse), strings.Join(notes, a.say(", ", "，"))})
 	}
 	return printTable(a.out, rows)
-}
-
-// printTable aligns the columns; text/tabwriter takes a Chinese character, two
-// columns wide, for one.
-func printTable(out io.Writer, rows [][]string) error {
-	columns := func(s string) (n int) {
-		for _, r := range s {
-			if n++; r >= 0x2e80 {
-				n++
-			}
-		}
-		return n
-	}
-	widths := make([]int, len(rows[0]))
-	for _, row := range rows {
-		for i, cell := range row {
-			widths[i] = max(widths[i], columns(cell))
-		}
-	}
-	for _, row := range rows {
-		var line strings.Builder
-		for i, cell := range row {
-			line.WriteString(cell + strings.Repeat(" ", widths[i]-columns(cell)+2))
-		}
-		if _, err := fmt.Fprintln(out, strings.TrimRight(line.String(), " ")); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // installedKernels lists the releases that have modules or an image under root.

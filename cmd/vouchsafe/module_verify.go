@@ -124,7 +124,7 @@ func (m *moduleReport) add(r moduleResult, p *progress) error {
 		m.clean++
 	}
 	for i, f := range r.Findings {
-		r.Findings[i] = f.In(m.a.lang())
+		r.Findings[i] = f.In(m.a.dataLang())
 		if !slices.ContainsFunc(m.meant, func(g finding.Finding) bool { return g.Code == f.Code }) {
 			m.meant = append(m.meant, r.Findings[i])
 		}
@@ -163,7 +163,7 @@ func (r moduleResult) text(a *app) string {
 		fmt.Fprintf(&b, "  %s\n", r.Kernel.text(a))
 	}
 	for _, f := range r.Findings {
-		fmt.Fprintf(&b, "  %s %s: %s\n", f.Severity, f.Code, f.Evidence)
+		fmt.Fprintf(&b, "  %s%s\n", a.coded(f), a.words(f.Evidence))
 	}
 	return b.String()
 }
@@ -176,13 +176,13 @@ func (o moduleOutcome) text(a *app) string {
 	}
 	switch {
 	case o.Loads && !o.Taints:
-		return head + a.say(" loads it", " 加载")
+		return head + a.say(" loads it", "加载")
 	case o.Loads:
-		return head + a.say(" loads it and taints itself (E); log: ", " 加载，但内核被标记为受污染（E）；日志：") + oneLine(o.Message)
+		return head + a.say(" loads it and taints itself (E); log: ", "加载，但内核被标记为受污染（E）；日志：") + oneLine(o.Message)
 	case o.Message == "":
-		return head + fmt.Sprintf(a.say(" refuses it with %s, without a line in the log", " 拒绝，%s，日志中没有任何提示"), o.Errno)
+		return head + fmt.Sprintf(a.say(" refuses it with %s, without a line in the log", "拒绝，%s，日志中没有任何提示"), o.Errno)
 	}
-	return head + fmt.Sprintf(a.say(" refuses it with %s; log: %s", " 拒绝，%s；日志：%s"), o.Errno, oneLine(o.Message))
+	return head + fmt.Sprintf(a.say(" refuses it with %s; log: %s", "拒绝，%s；日志：%s"), o.Errno, oneLine(o.Message))
 }
 
 func oneLine(s string) string { return strings.ReplaceAll(s, "\n", " | ") }
@@ -191,7 +191,7 @@ func oneLine(s string) string { return strings.ReplaceAll(s, "\n", " | ") }
 func (m *moduleReport) end() error {
 	if !m.a.json {
 		for _, f := range m.meant {
-			fmt.Fprintf(m.a.err, "\n%s: %s\n  %s %s\n", f.Code, f.Meaning, m.a.say("remedy:", "办法："), f.Remedy)
+			fmt.Fprintf(m.a.err, "\n%s%s\n  %s%s\n", f.Code+m.a.say(": ", "："), f.Meaning, m.a.say("remedy: ", "处理："), f.Remedy)
 		}
 		if len(m.meant) > 0 {
 			fmt.Fprintln(m.a.err)

@@ -4,18 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vouchsafe/vouchsafe/eventlog"
-	"github.com/vouchsafe/vouchsafe/finding"
 	"github.com/vouchsafe/vouchsafe/internal/api"
 	"github.com/vouchsafe/vouchsafe/internal/attest"
-	"github.com/vouchsafe/vouchsafe/internal/enroll"
 )
 
 // subjectFlags say whose policy or evidence it is: a VM's, or with --host a host's.
@@ -181,42 +177,25 @@ func (a *app) showPolicy(p api.Policy) error {
 	if a.json {
 		return a.printJSON(p)
 	}
-	w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(w, "version\t%d\n", p.Version)
+	w := a.table()
+	fmt.Fprintf(w, a.say("version\t%d\n", "版本\t%d\n"), p.Version)
 	if p.Note != "" {
-		fmt.Fprintf(w, "note\t%s\n", p.Note)
+		fmt.Fprintf(w, a.say("note\t%s\n", "说明\t%s\n"), p.Note)
 	}
-	fmt.Fprintf(w, "not before\t%s\nbank\t%s\n", p.NotBefore, p.Bank)
+	fmt.Fprintf(w, a.say("not before\t%s\nbank\t%s\n", "生效时间\t%s\n组\t%s\n"), p.NotBefore, p.Bank)
 	for pcr := range 24 {
 		if v, ok := p.PCRs[strconv.Itoa(pcr)]; ok {
 			fmt.Fprintf(w, "PCR %d\t%s\n", pcr, v)
 		}
 	}
 	for _, c := range p.Changes {
-		fmt.Fprintf(w, "changes\t%s\n", c)
+		fmt.Fprintf(w, a.say("changes\t%s\n", "变化\t%s\n"), a.words(c))
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	a.printFindings(a.inLanguage(p.Warnings))
+	a.printFindings(p.Warnings)
 	return nil
-}
-
-// inLanguage renders findings that came over the wire, where their text needs
-// nothing that is only known on the other side.
-func (a *app) inLanguage(fs []finding.Finding) []finding.Finding {
-	var out []finding.Finding
-	for _, f := range fs {
-		for _, catalog := range []finding.Catalog{attest.Findings, eventlog.Findings, enroll.Findings} {
-			i := slices.IndexFunc(catalog, func(e finding.Entry) bool { return e.Code == f.Code })
-			if i >= 0 && !strings.Contains(catalog[i].Meaning.EN+catalog[i].Remedy.EN, "{0}") {
-				f = catalog.New(f.Code, f.Subject, f.Evidence)
-				break
-			}
-		}
-		out = append(out, f)
-	}
-	return out
 }
 
 func newAttestCommand(a *app) *cobra.Command {
@@ -274,25 +253,25 @@ func (a *app) showAttestation(at api.Attestation) error {
 	if err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(w, "of\t%s\nat\t%s\nstatus\t%s\n", r.Subject, at.At, at.Status)
+	w := a.table()
+	fmt.Fprintf(w, a.say("of\t%s\nat\t%s\nstatus\t%s\n", "对象\t%s\n时间\t%s\n状态\t%s\n"), r.Subject, at.At, at.Status)
 	return a.showResult(w, r)
 }
 
 // showResult goes on with what was found, and why.
-func (a *app) showResult(w *tabwriter.Writer, r attest.Result) error {
-	fmt.Fprintf(w, "tier\t%s\n", r.Tier)
+func (a *app) showResult(w *table, r attest.Result) error {
+	fmt.Fprintf(w, a.say("tier\t%s\n", "级别\t%s\n"), r.Tier)
 	if q := r.Quoted; q != nil {
-		fmt.Fprintf(w, "quoted\t%s %v, reset %d, restart %d\n", q.Bank, q.PCRs, q.ResetCount, q.RestartCount)
+		fmt.Fprintf(w, a.say("quoted\t%s %v, reset %d, restart %d\n", "quote\t%s %v，复位 %d，重启 %d\n"), q.Bank, q.PCRs, q.ResetCount, q.RestartCount)
 	}
 	if ref := r.Reference; ref != nil {
-		fmt.Fprintf(w, "policy\tversion %d %s\n", ref.Version, ref.Note)
+		fmt.Fprintf(w, a.say("policy\tversion %d %s\n", "策略\t版本 %d %s\n"), ref.Version, ref.Note)
 	}
 	if r.Difference != nil {
-		fmt.Fprintf(w, "differs\t%s\n", r.Difference)
+		fmt.Fprintf(w, a.say("differs\t%s\n", "差异\t%s\n"), a.words(r.Difference.String()))
 	}
 	if r.Boot != nil && r.Boot.ModuleCount > 0 {
-		fmt.Fprintf(w, "modules\t%d\n", r.Boot.ModuleCount)
+		fmt.Fprintf(w, a.say("modules\t%d\n", "模块\t%d\n"), r.Boot.ModuleCount)
 		for _, m := range r.Boot.Modules {
 			fmt.Fprintf(w, "\t%s:%x %s\n", m.Alg, []byte(m.Digest), m.Name)
 		}
@@ -300,6 +279,6 @@ func (a *app) showResult(w *tabwriter.Writer, r attest.Result) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	a.printFindings(a.inLanguage(r.Findings))
+	a.printFindings(r.Findings)
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -89,19 +88,19 @@ func (a *app) showOffline(vm string, o api.OfflineLeave) error {
 	if a.json {
 		return a.printJSON(o)
 	}
-	w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(w, "vm\t%s\n", vm)
+	w := a.table()
+	fmt.Fprintf(w, "%s\t%s\n", a.say("vm", "虚拟机"), vm)
 	if o.Boots == 0 {
-		fmt.Fprintf(w, "offline\t%s\n", a.say("no", "否"))
+		fmt.Fprintf(w, "%s\t%s\n", a.say("offline", "离线"), a.say("no", "否"))
 	} else {
-		fmt.Fprintf(w, "offline\t%s, %s of running time after each admission, since %s\n", a.count(o.Boots, "boot", "次启动"), time.Duration(o.Seconds)*time.Second, o.Allowed)
+		fmt.Fprintf(w, a.say("offline\t%s, %s of running time after each admission, since %s\n", "离线\t每次准入后 %s、运行 %s，自 %s 起\n"), a.count(o.Boots, "boot", "次启动"), time.Duration(o.Seconds)*time.Second, o.Allowed)
 	}
 	if o.Issued != "" {
-		fmt.Fprintf(w, "out\tsince %s: %s, %s of running time\n", o.Issued, a.count(o.IssuedBoots, "boot", "次启动"), time.Duration(o.IssuedSeconds)*time.Second)
+		fmt.Fprintf(w, a.say("out\tsince %s: %s, %s of running time\n", "已发放\t自 %s：%s，运行 %s\n"), o.Issued, a.count(o.IssuedBoots, "boot", "次启动"), time.Duration(o.IssuedSeconds)*time.Second)
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	a.printFindings(a.inLanguage(o.Findings))
+	a.printFindings(o.Findings)
 	return nil
 }

@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -155,7 +154,7 @@ func newVMListCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
+			w := a.table()
 			defer w.Flush()
 			for after := ""; ; {
 				var vms []api.VM
@@ -163,7 +162,7 @@ func newVMListCommand(a *app) *cobra.Command {
 					return err
 				}
 				if !a.json && after == "" {
-					fmt.Fprintln(w, "NAME\tSTATE\tHOST\tGENERATION\tCREATED")
+					fmt.Fprintln(w, a.say("NAME\tSTATE\tHOST\tGENERATION\tCREATED", "名称\t状态\t宿主机\t代\t创建时间"))
 				}
 				for _, v := range vms {
 					if a.json {
@@ -230,10 +229,11 @@ func (a *app) showVM(v api.VM) error {
 	if a.json {
 		return a.printJSON(v)
 	}
-	w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
+	w := a.table()
 	for _, row := range [][2]string{
-		{"name", v.Name}, {"id", v.ID}, {"state", v.State}, {"host", v.Host}, {"ek digest", v.EKDigest}, {"ek certificate", v.EKSerial},
-		{"generation", fmt.Sprint(v.Generation)}, {"created", v.Created}, {"revoked", v.Revoked}, {"reason", v.Reason},
+		{a.say("name", "名称"), v.Name}, {"id", v.ID}, {a.say("state", "状态"), v.State}, {a.say("host", "宿主机"), v.Host},
+		{a.say("ek digest", "EK 摘要"), v.EKDigest}, {a.say("ek certificate", "EK 证书"), v.EKSerial},
+		{a.say("generation", "代"), fmt.Sprint(v.Generation)}, {a.say("created", "创建时间"), v.Created}, {a.say("revoked", "吊销时间"), v.Revoked}, {a.say("reason", "原因"), v.Reason},
 	} {
 		if row[1] != "" {
 			fmt.Fprintf(w, "%s\t%s\n", row[0], row[1])

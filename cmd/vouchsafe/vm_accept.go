@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"net/url"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -60,10 +59,10 @@ func (a *app) listStatesAhead(cmd *cobra.Command, c *apiClient) error {
 	if err := c.call(cmd.Context(), "GET", "/v1/states-ahead", nil, &states); err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(a.out, 0, 8, 2, ' ', 0)
+	w := a.table()
 	defer w.Flush()
 	if !a.json {
-		fmt.Fprintln(w, "VM\tHOST\tSHOWN\tRECORD\tAT")
+		fmt.Fprintln(w, a.say("VM\tHOST\tSHOWN\tRECORD\tAT", "虚拟机\t宿主机\t出示\t记录\t时间"))
 	}
 	for _, s := range states {
 		if a.json {

@@ -30,11 +30,11 @@ func (a *app) refused(err error) error {
 	if !errors.As(err, &r) {
 		return err
 	}
-	f := r.Finding.In(a.lang())
+	f := r.Finding.In(a.dataLang())
 	if a.json {
 		if err := a.printJSON(f); err != nil {
 			return err
 		}
 	}
-	return withHint(fmt.Errorf("%s: %s: %s\n%s", f.Code, f.Subject, f.Evidence, f.Meaning), "%s", f.Remedy)
+	return withHint(fmt.Errorf("%s: %s: %s\n%s", f.Code, a.words(f.Subject), a.words(f.Evidence), f.Meaning), "%s", f.Remedy)
 }
