@@ -115,6 +115,9 @@ func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) 
 	a := &app{in: in, out: out, err: errw}
 	a.langFlag = langIn(args) // a command line that does not parse is still answered in its language
 	root := newRoot(a)
+	if a.lang() == finding.Chinese {
+		speakChinese(root)
+	}
 	root.SetArgs(args[1:])
 	cmd, err := root.ExecuteContextC(ctx)
 	switch {

@@ -37,6 +37,7 @@ func newRoot(a *app) *cobra.Command {
 	root.SetErr(a.err)
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print data as JSON, one object a line")
 	root.PersistentFlags().StringVar(&a.langFlag, "lang", a.langFlag, "language of the words: en or zh (default: from LANG)")
+	root.PersistentFlags().Lookup("lang").DefValue = "" // what the command line says is no default
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		newDemoCommand(a),

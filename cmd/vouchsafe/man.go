@@ -19,11 +19,11 @@ func newManCommand(a *app) *cobra.Command {
 		Short:  "Write a manual page for every command into DIR",
 		Hidden: true,
 		Args:   exactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: func(_ *cobra.Command, args []string) error {
 			if err := os.MkdirAll(args[0], 0o755); err != nil {
 				return err
 			}
-			return writeMan(cmd.Root(), args[0])
+			return writeMan(newRoot(&app{}), args[0]) // the pages are in English
 		},
 	}
 }

@@ -28,6 +28,7 @@ var system = map[string]string{
 	"flag provided but not defined: %s":                 "未知选项：%s",
 	"invalid value %q for flag %s: %v":                  "选项 %[2]s 的值 %[1]q 无效：%[3]v",
 	"invalid boolean value %q for %s: %v":               "选项 %[2]s 的布尔值 %[1]q 无效：%[3]v",
+	"time: unknown unit %q in duration %q":              "时长 %[2]q 的单位 %[1]q 未知，应如 90s、10m、24h",
 	"parse error":                                       "无法解析",
 
 	// Files
