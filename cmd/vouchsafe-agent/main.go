@@ -13,13 +13,16 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/vouchsafe/vouchsafe/internal/admission"
 	"github.com/vouchsafe/vouchsafe/internal/agent"
+	"github.com/vouchsafe/vouchsafe/internal/attest"
 	"github.com/vouchsafe/vouchsafe/internal/attester"
+	"github.com/vouchsafe/vouchsafe/internal/chinese"
 	"github.com/vouchsafe/vouchsafe/internal/secret"
 	"github.com/vouchsafe/vouchsafe/tpm2/client"
 )
@@ -56,7 +59,7 @@ type program struct {
 	tpm   *client.Client
 }
 
-const usage = `usage: vouchsafe-agent COMMAND [FLAGS]
+const usageEN = `usage: vouchsafe-agent COMMAND [FLAGS]
 
   attest   prove this VM to its service, and print the appraisal
   enroll   attest, and keep the identity certificate (its key stays in the TPM)
@@ -67,41 +70,65 @@ const usage = `usage: vouchsafe-agent COMMAND [FLAGS]
 
 `
 
+const usageZH = `用法：vouchsafe-agent 命令 [选项]
+
+  attest   向服务证明本虚拟机，并输出评估结果
+  enroll   证明自身，并保存身份证书（其密钥不离开 TPM）
+  renew    以身份证书自身续期，在其有效期剩余三分之一时进行
+  unlock   证明自身，并打开磁盘：--device DEV；首次使用 --format
+  lock     在下次启动之前不再打开任何磁盘
+  status   显示本代理得到的配置与现有的内容
+
+`
+
+// flagDefault is what package flag adds to a flag's usage.
+var flagDefault = regexp.MustCompile(`(?m) \(default (.*)\)$`)
+
+// usage says how the program is called.
+func (p *program) usage(fs *flag.FlagSet) {
+	var flags strings.Builder
+	fs.SetOutput(&flags)
+	fs.PrintDefaults()
+	fs.SetOutput(io.Discard)
+	text := flags.String()
+	if p.zh {
+		text = flagDefault.ReplaceAllString(text, "（默认 $1）")
+	}
+	io.WriteString(p.err, p.say(usageEN, usageZH)+text)
+}
+
 func run(ctx context.Context, args []string, out, errw io.Writer) int {
 	p := &program{out: out, err: errw, zh: strings.HasPrefix(os.Getenv("LANG"), "zh")}
 	fs := flag.NewFlagSet("vouchsafe-agent", flag.ContinueOnError)
-	fs.SetOutput(errw)
-	fs.Usage = func() { fmt.Fprint(errw, usage); fs.PrintDefaults() }
-	fs.StringVar(&p.sources.Dir, "credential", "/etc/vouchsafe", "directory with url, ca.pem, cert.pem and key.pem")
-	fs.StringVar(&p.sources.FwCfg, "fw-cfg", "/sys/firmware/qemu_fw_cfg/by_name/opt/org.vouchsafe", "where QEMU's fw_cfg has the same")
-	fs.StringVar(&p.sources.CommandLine, "command-line", "/proc/cmdline", "file with the kernel's command line; vouchsafe.url= in it counts")
-	fs.StringVar(&p.url, "url", "", "https://HOST:PORT of the service")
-	fs.StringVar(&p.tpmPath, "tpm", "/dev/tpmrm0", "the TPM: a device, unix:PATH or tcp:HOST:PORT")
-	fs.StringVar(&p.log, "event-log", "/sys/kernel/security/tpm0/binary_bios_measurements", "the firmware's event log")
-	fs.StringVar(&p.ima, "ima", "", "IMA's list, /sys/kernel/security/ima/binary_runtime_measurements, where PCR 10 is part of the policy")
-	fs.DurationVar(&p.wait, "wait", 2*time.Minute, "how long to wait for the service and for an approval")
-	fs.StringVar(&p.evidence, "evidence", "", "attest, enroll: write what was sent, and what came back, to this file")
-	fs.StringVar(&p.disk, "disk", "root", "unlock: the disk's name on record")
-	fs.StringVar(&p.device, "device", "", "unlock: the block device")
-	fs.StringVar(&p.name, "name", "", "unlock: name under /dev/mapper (default: that of the disk)")
-	fs.StringVar(&p.scratch, "scratch", "/run", "unlock: directory in memory")
-	fs.BoolVar(&p.format, "format", false, "unlock: format the device when the service has no volume key of it on record; this destroys what is on it")
-	fs.BoolVar(&p.offline, "offline", false, "unlock: when nobody answers, open the disk without the service, if an operator allowed that")
-	fs.BoolVar(&p.force, "now", false, "renew: even when it is not due")
+	fs.SetOutput(io.Discard) // it speaks English only
+	fs.Usage = func() {}
+	fs.StringVar(&p.sources.Dir, "credential", "/etc/vouchsafe", p.say("directory with url, ca.pem, cert.pem and key.pem", "含 url、ca.pem、cert.pem 与 key.pem 的目录"))
+	fs.StringVar(&p.sources.FwCfg, "fw-cfg", "/sys/firmware/qemu_fw_cfg/by_name/opt/org.vouchsafe", p.say("where QEMU's fw_cfg has the same", "QEMU 的 fw_cfg 中相同内容的位置"))
+	fs.StringVar(&p.sources.CommandLine, "command-line", "/proc/cmdline", p.say("file with the kernel's command line; vouchsafe.url= in it counts", "内核命令行文件；其中的 vouchsafe.url= 生效"))
+	fs.StringVar(&p.url, "url", "", p.say("https://HOST:PORT of the service", "服务的 https://HOST:PORT"))
+	fs.StringVar(&p.tpmPath, "tpm", "/dev/tpmrm0", p.say("the TPM: a device, unix:PATH or tcp:HOST:PORT", "TPM：设备、unix:PATH 或 tcp:HOST:PORT"))
+	fs.StringVar(&p.log, "event-log", "/sys/kernel/security/tpm0/binary_bios_measurements", p.say("the firmware's event log", "固件的事件日志"))
+	fs.StringVar(&p.ima, "ima", "", p.say("IMA's list, /sys/kernel/security/ima/binary_runtime_measurements, where PCR 10 is part of the policy", "IMA 列表，/sys/kernel/security/ima/binary_runtime_measurements，策略含 PCR 10 时使用"))
+	fs.DurationVar(&p.wait, "wait", 2*time.Minute, p.say("how long to wait for the service and for an approval", "等待服务与批准的时长"))
+	fs.StringVar(&p.evidence, "evidence", "", p.say("attest, enroll: write what was sent, and what came back, to this file", "attest、enroll：将发送与收到的内容写入此文件"))
+	fs.StringVar(&p.disk, "disk", "root", p.say("unlock: the disk's name on record", "unlock：磁盘的登记名称"))
+	fs.StringVar(&p.device, "device", "", p.say("unlock: the block device", "unlock：块设备"))
+	fs.StringVar(&p.name, "name", "", p.say("unlock: name under /dev/mapper (default: that of the disk)", "unlock：/dev/mapper 下的名称（默认同磁盘名称）"))
+	fs.StringVar(&p.scratch, "scratch", "/run", p.say("unlock: directory in memory", "unlock：内存中的目录"))
+	fs.BoolVar(&p.format, "format", false, p.say("unlock: format the device when the service has no volume key of it on record; this destroys what is on it", "unlock：若服务未登记其卷密钥，则格式化该设备；会毁掉其上的内容"))
+	fs.BoolVar(&p.offline, "offline", false, p.say("unlock: when nobody answers, open the disk without the service, if an operator allowed that", "unlock：无人应答时脱离服务打开磁盘，须经操作员允许"))
+	fs.BoolVar(&p.force, "now", false, p.say("renew: even when it is not due", "renew：未到期也续期"))
 	commands := map[string]func(context.Context) error{"attest": p.attest, "enroll": p.enroll, "renew": p.renew, "unlock": p.unlock, "lock": p.lock, "status": p.status}
 	if len(args) == 0 {
-		fs.Usage()
+		p.usage(fs)
 		return exitUsage
 	}
 	do, ok := commands[args[0]]
 	if err := fs.Parse(args[1:]); errors.Is(err, flag.ErrHelp) || args[0] == "-h" || args[0] == "--help" {
-		if args[0] != "-h" && args[0] != "--help" {
-			return exitDone
-		}
-		fs.Usage()
+		p.usage(fs)
 		return exitDone
 	} else if err != nil {
-		return exitUsage
+		return p.fail(misuse{err})
 	}
 	switch {
 	case !ok:
@@ -150,6 +177,14 @@ func (p *program) say(en, zh string) string {
 	return en
 }
 
+// words is text that was made in English elsewhere, in the person's language.
+func (p *program) words(text string) string {
+	if p.zh {
+		return chinese.Of(text)
+	}
+	return text
+}
+
 // tell says something at the console, under the name of who says it.
 func (p *program) tell(en, zh string, args ...any) {
 	fmt.Fprintf(p.err, "vouchsafe-agent: "+p.say(en, zh)+"\n", args...)
@@ -162,7 +197,7 @@ func (p *program) fail(err error) int {
 	if errors.As(err, &r) && r.Code != "" && !strings.Contains(err.Error(), r.Code) {
 		code = " (" + r.Code + ")"
 	}
-	p.tell("%v%s", "%v%s", err, code)
+	p.tell("%s%s", "%s%s", p.words(err.Error()), p.say(code, fullWidth.Replace(code)))
 	var h interface{ Hint() string }
 	var tpm noTPM
 	var dns *net.DNSError
@@ -170,7 +205,7 @@ func (p *program) fail(err error) int {
 	hint := ""
 	switch {
 	case errors.As(err, &r):
-		hint = r.Hint
+		hint = p.remedy(r)
 		if hint == "" && r.Code != "" {
 			hint = p.say("an operator can ask why: vouchsafe attest show VM", "运维人员可查看原因：vouchsafe attest show VM")
 		}
@@ -187,7 +222,7 @@ func (p *program) fail(err error) int {
 	case errors.Is(err, agent.ErrLocked):
 		hint = p.say("reboot", "请重启")
 	case errors.As(err, &h):
-		hint = h.Hint()
+		hint = p.words(h.Hint())
 	}
 	if hint != "" {
 		fmt.Fprintf(p.err, "%s%s\n", p.say("hint: ", "提示："), hint)
@@ -226,6 +261,19 @@ func (p *program) agent() (*agent.Agent, error) {
 	return agent.New(c)
 }
 
+// fullWidth is how a code is put in brackets in Chinese.
+var fullWidth = strings.NewReplacer(" (", "（", ")", "）")
+
+// remedy is the hint of a refusal in the person's language: the remedy of its code.
+func (p *program) remedy(r *attester.Refused) string {
+	for _, e := range attest.Findings {
+		if p.zh && e.Remedy.EN == r.Hint {
+			return e.Remedy.ZH
+		}
+	}
+	return p.words(r.Hint)
+}
+
 // prove attests, and waits for the service as long as it may.
 func (p *program) prove(ctx context.Context, a *agent.Agent, disk string) (adm *agent.Admission, err error) {
 	p.tell("proving this boot of %s to %s; giving up in %v", "向 %[2]s 证明 %[1]s 的这次启动；%[3]v 后放弃", a.VM, a.URL, p.wait)
@@ -236,7 +284,7 @@ func (p *program) prove(ctx context.Context, a *agent.Agent, disk string) (adm *
 			return
 		}
 		before = why.Error()
-		p.tell("waiting, %v left: %v", "等待中，还剩 %v：%v", left, why)
+		p.tell("waiting, %v left: %s", "等待中，还剩 %v：%s", left, p.words(why.Error()))
 		var r *attester.Refused
 		if errors.As(why, &r) && r.Code == "REFERENCE_MISSING" {
 			p.tell("an operator can approve this boot: vouchsafe policy enroll %s", "运维人员可批准这次启动：vouchsafe policy enroll %s", a.VM)
@@ -400,13 +448,13 @@ func (p *program) lock(context.Context) error {
 
 // unlockOffline opens the disk with what the TPM keeps for that.
 func (p *program) unlockOffline(ctx context.Context, a *agent.Agent, why error) error {
-	p.tell("nobody answers (%v); opening the disk without the service", "无人应答（%v）；不经服务打开磁盘", why)
+	p.tell("nobody answers (%s); opening the disk without the service", "无人应答（%s）；脱离服务打开磁盘", p.words(why.Error()))
 	k, err := a.OfflineDiskKey(p.disk)
 	if err != nil {
 		return err
 	}
 	defer k.Key.Erase()
-	p.tell("left without the service: boots %d, running time %v", "不经服务还可启动 %d 次、运行 %v", k.Boots, k.For.Round(time.Second))
+	p.tell("left without the service: boots %d, running time %v", "脱离服务还可启动 %d 次、运行 %v", k.Boots, k.For.Round(time.Second))
 	volume := agent.LUKS{Device: p.device, Scratch: p.scratch}
 	err = volume.Open(ctx, k.Key, k.VolumeKey, p.name)
 	if err == nil {
@@ -448,12 +496,12 @@ func (p *program) status(context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(p.out, "vm        %s\ntenant    %s\nservice   %s\nca        %s, until %s\n", a.VM, a.Tenant, a.URL, p.given.Root.Subject.CommonName, p.given.Root.NotAfter.UTC().Format(time.DateOnly))
+	fmt.Fprintf(p.out, p.say("vm        %s\ntenant    %s\nservice   %s\nca        %s, until %s\n", "虚拟机    %s\n租户      %s\n服务      %s\nCA        %s，有效期至 %s\n"), a.VM, a.Tenant, a.URL, p.given.Root.Subject.CommonName, p.given.Root.NotAfter.UTC().Format(time.DateOnly))
 	tpm := p.say("none at ", "不存在：") + p.tpmPath
 	if p.tpm != nil {
 		tpm = p.tpmPath
 	}
-	fmt.Fprintf(p.out, "tpm       %s\n", tpm)
+	fmt.Fprintf(p.out, p.say("tpm       %s\n", "TPM       %s\n"), tpm)
 	if p.tpm != nil {
 		disks := p.say("can be opened in this boot", "本次启动可以打开")
 		if locked, err := a.Locked(); err != nil {
@@ -461,12 +509,12 @@ func (p *program) status(context.Context) error {
 		} else if locked {
 			disks = p.say("none opens any more until the next boot", "下次启动之前不再打开")
 		}
-		fmt.Fprintf(p.out, "disks     %s\n", disks)
+		fmt.Fprintf(p.out, p.say("disks     %s\n", "磁盘      %s\n"), disks)
 	}
 	identity := p.say("none yet: vouchsafe-agent enroll", "尚无：vouchsafe-agent enroll")
 	if len(p.given.Identity) > 0 {
 		identity = p.given.Identity[0].NotAfter.UTC().Format(time.RFC3339)
 	}
-	fmt.Fprintf(p.out, "identity  %s\n", identity)
+	fmt.Fprintf(p.out, p.say("identity  %s\n", "身份证书  %s\n"), identity)
 	return nil
 }

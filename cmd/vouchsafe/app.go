@@ -129,7 +129,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) 
 		fmt.Fprintln(errw, a.say("interrupted", "已中断"))
 		return exitInterrupted
 	}
-fmt.Fprintf(errw, "%s%s\n", a.say("error: ", "错误："), a.words(plain(err)))
+	fmt.Fprintf(errw, "%s%s\n", a.say("error: ", "错误："), a.words(plain(err)))
 	fmt.Fprintf(errw, "%s%s\n", a.say("hint: ", "提示："), a.hint(a.wayOut(cmd, err)))
 	var u usageError
 	if errors.As(err, &u) || isUsage(err) {

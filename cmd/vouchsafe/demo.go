@@ -153,7 +153,7 @@ func (a *app) demoLine(i int, s demoStep, l demoLine) {
 	if !l.OK {
 		mark = a.say("FAILED", "失败")
 	}
-	fmt.Fprintf(a.out, "%2d. %s: %s  (%s, %.0f ms)\n      %s\n", i+1, s.name, a.say(s.en, s.zh), mark, l.MS, l.Detail)
+	fmt.Fprintf(a.out, a.say("%2d. %s: %s  (%s, %.0f ms)\n      %s\n", "%2d. %s：%s（%s，%.0f 毫秒）\n      %s\n"), i+1, s.name, a.say(s.en, s.zh), mark, l.MS, a.words(l.Detail))
 }
 
 func (a *app) demoSummary(ok bool, took time.Duration) {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/vouchsafe/vouchsafe/eventlog"
+	"github.com/vouchsafe/vouchsafe/finding"
 	"github.com/vouchsafe/vouchsafe/internal/admission"
 	"github.com/vouchsafe/vouchsafe/internal/agent"
 	"github.com/vouchsafe/vouchsafe/internal/api"
@@ -79,7 +80,8 @@ func newDemo(ctx context.Context, a *app, keep string) (*demo, error) {
 	return d, nil
 }
 
-func (d *demo) say(en, zh string) string { return d.app.say(en, zh) }
+// say is what was checked, in the person's language.
+func (d *demo) say(en, zh string) string { return finding.Text{EN: en, ZH: zh}.In(d.app.dataLang()) }
 
 func (d *demo) close() {
 	d.powerOff()

@@ -146,7 +146,7 @@ func (e *enrolling) run(ctx context.Context, a *app, name string) error {
 		return err
 	}
 	fmt.Fprintf(a.err, a.say("%s proved itself; its TPM is believed because %s\nnow, on this host: vouchsafe host run --credential %s\n",
-		"%s 已证明自身；其 TPM 可信的依据：%s\n接下来在该宿主机上：vouchsafe host run --credential %s\n"), name, trust, e.out)
+		"%s 已证明自身；其 TPM 可信的依据：%s\n接下来在该宿主机上：vouchsafe host run --credential %s\n"), name, a.words(trust), e.out)
 	if err := c.call(ctx, "GET", path, nil, &h); err != nil {
 		return err
 	}

@@ -85,6 +85,9 @@ func Fill(en, zh, text string) (string, bool) {
 	}
 	byNumber := map[string]string{}
 	for i, v := range values {
+		if before, twice := byNumber[f.numbers[i]]; twice && before != v {
+			return text, false
+		}
 		byNumber[f.numbers[i]] = v
 	}
 	return braces.ReplaceAllStringFunc(zh, func(s string) string {
@@ -209,7 +212,7 @@ func fill(zh string, values []string, translate func(string) string) string {
 }
 
 // catalogs are all texts: English format to Chinese format.
-var catalogs = []map[string]string{commands, guest, service, authorities, vtpms, evidence, modules, chains, seen, system, refusals}
+var catalogs = []map[string]string{commands, guest, service, authorities, vtpms, evidence, modules, tpm, chains, seen, system, refusals}
 
 // formats are those of the catalogs, the most telling first, made ready at the first use.
 var formats = sync.OnceValue(func() []*format {

@@ -128,6 +128,9 @@ var commands = map[string]string{
 	"where the service is, is not known":                                                                        "不知道服务的地址",
 	"renewing this host's credential: %w":                                                                       "续期本宿主机的凭据：%w",
 
+	"an operator said so":                          "操作员的担保",
+	"its endorsement certificate was issued by %s": "其 EK 证书由 %s 签发",
+
 	// demo.
 	"--kernel, --modules, --ovmf and --agent are for --guest":       "--kernel、--modules、--ovmf 与 --agent 仅用于 --guest",
 	"name a directory that is not, or remove it":                    "请指定尚不存在的目录，或将其删除",

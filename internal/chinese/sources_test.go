@@ -28,7 +28,8 @@ var sources = map[string]string{
 	"internal/vtpm": "vtpms.go", "internal/vtpm/swtpm": "vtpms.go",
 	"internal/attest": "evidence.go", "eventlog": "evidence.go",
 	"modsig": "modules.go", "internal/pkcs11": "modules.go", "internal/tpmkey": "modules.go",
-	"chain": "chains.go", "internal/chainnet": "chains.go",
+	"tpm2/client": "tpm.go", // what goes wrong before a TPM answers, and what its refusals mean
+	"chain":       "chains.go", "internal/chainnet": "chains.go",
 }
 
 // code is what a finding or refusal is called.
@@ -64,6 +65,9 @@ func textsOf(t *testing.T, dir string) []said {
 			strings.HasPrefix(dir, "internal/") && slices.Contains([]string{"Hint", "Detail", "Why"}, field)
 	}
 	for _, tree := range trees {
+		if file := filepath.Base(fset.Position(tree.Pos()).Filename); dir == "tpm2/client" && file != "open.go" && file != "error.go" {
+			continue
+		}
 		add := func(e ast.Expr) {
 			if f, ok := formatOf(e); ok && worded(f) && !strings.HasPrefix(f, "internal error") {
 				all = append(all, said{f, fmt.Sprintf("%s/%s:%d", dir, filepath.Base(fset.Position(e.Pos()).Filename), fset.Position(e.Pos()).Line)})
@@ -93,6 +97,12 @@ func textsOf(t *testing.T, dir string) []said {
 						add(n.Args[1])
 					case dir != "chain" && (verb == "New" || verb == "refuse" || verb == "add" || verb == "report") && len(n.Args) > 2:
 						add(n.Args[2])
+					}
+				}
+			case *ast.ValueSpec:
+				if n.Names[0].Name == "hints" { // of tpm2/client, by response code
+					for _, e := range n.Values[0].(*ast.CompositeLit).Elts {
+						add(e.(*ast.KeyValueExpr).Value)
 					}
 				}
 			case *ast.CompositeLit:
