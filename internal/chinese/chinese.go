@@ -211,15 +211,18 @@ func fill(zh string, values []string, translate func(string) string) string {
 	})
 }
 
-// catalogs are all texts: English format to Chinese format.
-var catalogs = []map[string]string{commands, guest, service, authorities, vtpms, evidence, modules, tpm, chains, seen, system, refusals}
+// text is one format in English and in Chinese.
+type text struct{ en, zh string }
+
+// catalogs are all texts.
+var catalogs = [][]text{commands, guest, service, authorities, vtpms, evidence, modules, tpm, chains, seen, system, refusals}
 
 // formats are those of the catalogs, the most telling first, made ready at the first use.
 var formats = sync.OnceValue(func() []*format {
 	var all []*format
 	for _, c := range catalogs {
-		for en, zh := range c {
-			all = append(all, newFormat(en, zh))
+		for _, t := range c {
+			all = append(all, newFormat(t.en, t.zh))
 		}
 	}
 	slices.SortFunc(all, func(a, b *format) int {

@@ -18,7 +18,9 @@ import (
 func known() map[string]string {
 	all := map[string]string{}
 	for _, c := range catalogs {
-		maps.Copy(all, c)
+		for _, x := range c {
+			all[x.en] = x.zh
+		}
 	}
 	return all
 }
@@ -59,14 +61,15 @@ func TestNoChineseWithoutText(t *testing.T) {
 			})
 		}
 	}
-	text := literals.String()
+	said := literals.String()
 	for i, c := range catalogs {
 		if i == len(catalogs)-2 { // system: others' texts
 			continue
 		}
-		for en := range c {
+		for _, x := range c {
+			en := x.en
 			for _, piece := range places.Split(en, -1) {
-				if len(piece) > 3 && !strings.Contains(text, piece) {
+				if len(piece) > 3 && !strings.Contains(said, piece) {
 					t.Errorf("no source says %q any more: take %q out", piece, en)
 				}
 			}
@@ -76,13 +79,14 @@ func TestNoChineseWithoutText(t *testing.T) {
 
 // TestPlacesAgree: no value is lost, doubled or shown where another belongs.
 func TestPlacesAgree(t *testing.T) {
-	owner := map[string]int{}
+	owner := map[string]string{}
 	for i, c := range catalogs {
-		for en, zh := range c {
-			if j, ok := owner[en]; ok && catalogs[j][en] != zh {
-				t.Errorf("%q has two translations: %q and %q", en, catalogs[j][en], zh)
+		for _, x := range c {
+			en, zh := x.en, x.zh
+			if before, ok := owner[en]; ok && before != zh {
+				t.Errorf("%q has two translations: %q and %q", en, before, zh)
 			}
-			owner[en] = i
+			owner[en] = zh
 			if strings.TrimSpace(zh) == "" {
 				t.Errorf("%q has no Chinese", en)
 			}
@@ -123,13 +127,13 @@ func TestRemediesAreTheCatalogs(t *testing.T) {
 		want[e.Remedy.EN] = e.Remedy.ZH
 	}
 	for en, zh := range want {
-		if refusals[en] != zh {
-			t.Errorf("refusals.go: %q: got %q, want %q", en, refusals[en], zh)
+		if !slices.Contains(refusals, text{en, zh}) {
+			t.Errorf("refusals.go lacks {%q, %q}", en, zh)
 		}
 	}
-	for en := range refusals {
-		if _, ok := want[en]; !ok {
-			t.Errorf("refusals.go: nobody says %q", en)
+	for _, x := range refusals {
+		if _, ok := want[x.en]; !ok {
+			t.Errorf("refusals.go: nobody says %q", x.en)
 		}
 	}
 }
