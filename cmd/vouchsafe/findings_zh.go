@@ -8,17 +8,18 @@ import (
 	"github.com/vouchsafe/vouchsafe/internal/audit"
 	"github.com/vouchsafe/vouchsafe/internal/chinese"
 	"github.com/vouchsafe/vouchsafe/internal/enroll"
+	"github.com/vouchsafe/vouchsafe/internal/host"
 	"github.com/vouchsafe/vouchsafe/internal/modkeys"
 	"github.com/vouchsafe/vouchsafe/internal/verifier"
 	"github.com/vouchsafe/vouchsafe/internal/vtpm"
 	"github.com/vouchsafe/vouchsafe/modsig"
 )
 
-// findingCatalogs are all codes that this program can print, by the name that
-// tests give them; a code may be in two, of which the text says which is meant.
+// findingCatalogs are all codes that this program can print; a code may be in
+// two, of which the text says which is meant.
 var findingCatalogs = []finding.Catalog{
 	attest.Findings, enroll.Findings, enroll.Refusals, verifier.Refusals, modkeys.Refusals,
-	eventlog.Findings, checkFindings, audit.Findings, vtpm.Catalog, modsig.Findings, chain.Catalog,
+	eventlog.Findings, checkFindings, audit.Findings, host.Findings, vtpm.Catalog, modsig.Findings, chain.Catalog,
 }
 
 // inChinese is f in Chinese. One that came over the wire has its English text

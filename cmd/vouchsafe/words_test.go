@@ -4,7 +4,9 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"maps"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -139,6 +141,34 @@ func TestEveryCodeIsChinese(t *testing.T) {
 				t.Errorf("%s over the wire:\n got %q; %q\nwant %q; %q", e.Code, got.Meaning, got.Remedy, want.Meaning, want.Remedy)
 			}
 		}
+	}
+}
+
+// TestEveryCatalogIsKnown: a catalog that is new in the house is in findingCatalogs.
+func TestEveryCatalogIsKnown(t *testing.T) {
+	list, err := os.ReadFile("findings_zh.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	catalog := regexp.MustCompile(`(?m)^var ([A-Z]\w*) = .*finding\.Catalog\b`)
+	err = filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for _, m := range catalog.FindAllSubmatch(text, -1) {
+			name := filepath.Base(filepath.Dir(path)) + "." + string(m[1])
+			if !strings.Contains(string(list), name+",") {
+				t.Errorf("findingCatalogs lacks %s", name)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

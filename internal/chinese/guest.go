@@ -4,10 +4,6 @@ package chinese
 var guest = []text{
 	{"writing the evidence: %w", "写入证据：%w"},
 	{"writing the certificate: %w", "写入证书：%w"},
-	{"there is no identity to renew: vouchsafe-agent enroll", "没有可续期的身份证书：vouchsafe-agent enroll"},
-	{"which device? --device /dev/vda2", "哪个设备？--device /dev/vda2"},
-	{"the service has no volume key of disk %s on record; --format makes one and destroys what is on %s", "服务未登记磁盘 %s 的卷密钥；--format 会生成一个，并毁掉 %s 上的内容"},
-	{"%s is a LUKS volume already and not ours: wipefs -a %s, if it may go", "%s 已是 LUKS 卷，且不是本服务的：若可丢弃，wipefs -a %s"},
 	{"reading the recorded endorsement key: %w", "读取已登记的 EK：%w"},
 	{"the recorded endorsement key is none of RSA-2048, P-256 and P-384", "已登记的 EK 不是 RSA-2048、P-256 或 P-384"},
 	{"the client certificate is of kind %q; an agent needs guest or vm", "客户端证书的类型是 %q；代理需要 guest 或 vm"},
@@ -86,4 +82,5 @@ var guest = []text{
 	{"extending PCR %d: %w", "扩展 PCR %d：%w"},
 
 	{"the service answers %s", "服务应答 %s"},
+	{"looking at the device: %w", "查看设备：%w"},
 }

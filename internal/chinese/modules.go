@@ -133,4 +133,5 @@ var modules = []text{
 	{"signedAttrs in the SignerInfo", "SignerInfo 中有 signedAttrs"},
 	{"%s is not built into this kernel", "该内核未内置 %s"},
 	{"the embedded certificate's key is of a kind that this kernel has no code for", "该内核没有处理内嵌证书密钥类型的代码"},
+	{"another version of symbol %s", "符号 %s 的版本不同"},
 }

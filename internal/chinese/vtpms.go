@@ -77,8 +77,6 @@ var vtpms = []text{
 	{"it was written by a newer swtpm than is known here", "由本程序尚不支持的更新版本 swtpm 写入"},
 	{"%d octets are too short for a state of swtpm", "%d 字节，对 swtpm 状态而言过短"},
 	{"%d octets are more than any state of swtpm has", "%d 字节，多于任何 swtpm 状态"},
-	{"it does not begin as a state of swtpm", "开头不是 swtpm 状态"},
-	{"it is of swtpm before 0.1, and never held a TPM 2.0 that this program can read", "来自 0.1 之前的 swtpm，其中没有本程序能读取的 TPM 2.0"},
 	{"it says it has %d octets, and has %d: it is cut or damaged", "写明 %d 字节，实为 %d：被截断或损坏"},
 	{"the migration's encryption: %w", "迁移加密：%w"},
 	{"it ends within a tag", "在标签中间结束"},
@@ -90,4 +88,6 @@ var vtpms = []text{
 
 	{"control channel result 0x%x: %s", "控制通道结果 0x%x：%s"},
 	{"control channel result 0x%x", "控制通道结果 0x%x"},
+	{"there is no %s: %w", "没有 %s：%w"},
+	{"the state is in clear", "状态是明文"},
 }
