@@ -58,6 +58,7 @@ func TestAgent(t *testing.T) {
 	write("ca.pem", []byte(api.PEM(d.root)))
 	write("url", []byte(d.operator.url+"\n"))
 	write("log", d.log)
+	lang := "C"
 	agent := func(args ...string) (stdout, stderr string, code int) {
 		t.Helper()
 		given := []string{"--credential", dir, "--tpm", "unix:" + filepath.Join(d.dir, "vtpm.sock"), "--event-log", filepath.Join(dir, "log"), "--command-line", "/nonexistent"}
@@ -65,7 +66,7 @@ func TestAgent(t *testing.T) {
 			args = slices.Concat(args[:1], given, args[1:]) // the last of a flag counts
 		}
 		cmd := exec.Command(bin, args...)
-		cmd.Env = append(os.Environ(), "LANG=C")
+		cmd.Env = append(os.Environ(), "LANG="+lang)
 		var out, complaint bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &complaint
 		err := cmd.Run()
@@ -84,17 +85,44 @@ func TestAgent(t *testing.T) {
 		return stdout
 	}
 
+	inChinese := func(what string, code int, says string, args ...string) {
+		t.Helper()
+		lang = "zh_CN.UTF-8"
+		expect(what, code, says, args...)
+		lang = "C"
+	}
+	shownInChinese := func(says ...string) { // to the operator, out of what the service answers in English
+		t.Helper()
+		var at api.Attestation
+		if err := d.operator.call(t.Context(), "GET", "/v1/vms/"+demoVM+"/attestation", nil, &at); err != nil {
+			t.Fatal(err)
+		}
+		var out strings.Builder
+		if err := (&app{out: &out, langFlag: "zh"}).showAttestation(at); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range says {
+			if !strings.Contains(out.String(), s) {
+				t.Errorf("attest show --lang zh lacks %q:\n%s", s, out.String())
+			}
+		}
+	}
+
 	expect("no command", 2, "usage:")
 	expect("no such command", 2, `there is no command "frob"`, "frob")
 	expect("a word too many", 2, `"web1" is one word too many`, "attest", "web1")
 	expect("status before anything", 0, "none yet", "status")
 	expect("nobody approved", 1, "gave up after 1s", "attest", "--wait", "1s")
+	inChinese("nobody approved, in Chinese", 1, "提示：", "attest", "--wait", "1s")
+	inChinese("nobody approved, in Chinese", 1, "REFERENCE_MISSING）", "attest", "--wait", "1s")
+	shownInChinese("状态   contraindicated", "错误 REFERENCE_MISSING：", "该虚拟机没有已批准的参考值", "处理：")
 	if err := d.operator.call(t.Context(), "POST", "/v1/vms/"+demoVM+"/policy/enroll", api.EnrollPolicy{}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if out := expect("approved", 0, "web1 is admitted, tier unattested", "attest"); !strings.Contains(out, `"ear_status":"warning"`) {
 		t.Errorf("the result is %s", out)
 	}
+	shownInChinese("警告 HOST_UNATTESTED：web1\n  级别 unattested\n", "策略   版本 1")
 	expect("nothing to renew", 1, "no identity to renew", "renew")
 	expect("enrol", 0, "has an identity until", "enroll")
 	expect("not due", 0, "nothing to do", "renew")
@@ -125,6 +153,7 @@ func TestAgent(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect("revoked", 1, "VM_REVOKED", "attest")
+	inChinese("revoked, in Chinese", 1, "（VM_REVOKED）\n提示：vouchsafe audit list --object NAME 可查看操作者和原因", "attest")
 	if out, words, _ := agent("unlock", "--offline", "--device", filepath.Join(dir, "none")); !strings.Contains(words, "VM_REVOKED") || strings.Contains(words, "OFFLINE") {
 		t.Errorf("a no of the service is not taken for one: %s%s", out, words)
 	}

@@ -229,7 +229,7 @@ func (d *demo) attested() (string, error) {
 	}
 	return fmt.Sprintf(d.say("refused before any boot was approved (REFERENCE_MISSING), then policy enroll; the AK is in the TPM with the EK of birth, "+
 		"its quote covers nonce, VM, keys and TLS connection, the log replays to it: %s, tier %s",
-		"批准启动之前被拒绝（REFERENCE_MISSING），随后 policy enroll；AK 与出生时登记的 EK 同在一个 TPM，引证覆盖随机数、虚拟机、密钥与 TLS 连接，日志重放一致：%s，级别 %s"), got.Status, adm.Tier), nil
+		"批准启动之前被拒绝（REFERENCE_MISSING），随后 policy enroll；AK 与出生时登记的 EK 同在一个 TPM，quote 覆盖随机数、虚拟机、密钥与 TLS 连接，日志重放一致：%s，级别 %s"), got.Status, adm.Tier), nil
 }
 
 func (d *demo) certified() (string, error) {

@@ -156,7 +156,7 @@ func (a *app) showEvents(l *eventlog.Log, entries []eventlog.IMAEntry, pcr int) 
 		if e.PCR > eventlog.MaxPCR {
 			number = "-"
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s: %s [%v]\n", e.Number, number, a.proved(proved), e.Meaning().In(a.dataLang()), e.Text(), e.Type)
+		fmt.Fprintf(w, a.say("%d\t%s\t%s\t%s: %s [%v]\n", "%d\t%s\t%s\t%s：%s [%v]\n"), e.Number, number, a.proved(proved), e.Meaning().In(a.dataLang()), e.Text(), e.Type)
 	}
 	for i := range entries {
 		e := &entries[i]
@@ -170,7 +170,7 @@ func (a *app) showEvents(l *eventlog.Log, entries []eventlog.IMAEntry, pcr int) 
 			}
 			continue
 		}
-		fmt.Fprintf(w, "IMA %d\t%d\t%s\t%s: %s [%s]\n", i, e.PCR, a.proved(eventlog.Authenticated),
+		fmt.Fprintf(w, a.say("IMA %d\t%d\t%s\t%s: %s [%s]\n", "IMA %d\t%d\t%s\t%s：%s [%s]\n"), i, e.PCR, a.proved(eventlog.Authenticated),
 			a.say("measured by Linux before use", "Linux 在使用前度量"), e.Text(), e.Template)
 	}
 	return w.Flush()

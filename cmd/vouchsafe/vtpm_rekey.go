@@ -48,7 +48,7 @@ The file is replaced at once; a crash leaves it as it was or as it should be.`,
 			if unseal {
 				fmt.Fprintf(a.err, a.say("%s is in clear now\n", "%s 现在是明文\n"), dir)
 			} else {
-				fmt.Fprintf(a.err, a.say("%s is sealed with the new key\n", "%s 已用新密钥封装\n"), dir)
+				fmt.Fprintf(a.err, a.say("%s is sealed with the new key\n", "%s 已用新密钥密封\n"), dir)
 			}
 			return nil
 		},

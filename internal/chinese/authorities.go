@@ -56,7 +56,7 @@ var authorities = []text{
 	{"extension %v has %d bytes, more than %d", "扩展 %v 有 %d 字节，超过 %d"},
 	{"a lifetime of %s; profile %s allows one minute to %s", "有效期 %s；模板 %s 允许一分钟至 %s"},
 	{"the %s authority expired on %s", "%s 颁发机构已于 %s 到期"},
-	{"%q is no host name: %s", "%q 不是主机名：%s"},
+	{"%q is no host name: %s", "%q 不是主机名：%w"},
 	{"there is no reason %q; there are %s", "没有吊销原因 %q；可用的有 %s"},
 	{"signing the %s CRL: %w", "签发 %s 的 CRL：%w"},
 	{"%q is no serial number", "%q 不是序列号"},

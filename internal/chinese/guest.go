@@ -83,4 +83,5 @@ var guest = []text{
 
 	{"the service answers %s", "服务应答 %s"},
 	{"looking at the device: %w", "查看设备：%w"},
+	{"there is neither %s nor %s", "%s 与 %s 都不存在"},
 }

@@ -107,6 +107,11 @@ func textsOf(t *testing.T, dir string) []said {
 				}
 			case *ast.CompositeLit:
 				for i, e := range n.Elts {
+					if kv, ok := e.(*ast.KeyValueExpr); ok {
+						if id, ok := kv.Key.(*ast.Ident); ok && id.Name == "evidence" {
+							add(kv.Value)
+						}
+					}
 					kv, ok := e.(*ast.KeyValueExpr)
 					if !ok {
 						if i > 0 && (strings.HasSuffix(nameOf(n.Type), "Refusal") || nameOf(n.Type) == "SyntaxError") {
@@ -120,8 +125,18 @@ func textsOf(t *testing.T, dir string) []said {
 				}
 			case *ast.AssignStmt:
 				for i, l := range n.Lhs {
-					if sel, ok := l.(*ast.SelectorExpr); ok && read(sel.Sel.Name) && len(n.Rhs) == len(n.Lhs) {
-						add(n.Rhs[i])
+					if len(n.Rhs) != len(n.Lhs) || n.Tok == token.ADD_ASSIGN { // half a text
+						continue
+					}
+					switch l := l.(type) {
+					case *ast.SelectorExpr:
+						if read(l.Sel.Name) || l.Sel.Name == "evidence" || l.Sel.Name == "fault" {
+							add(n.Rhs[i])
+						}
+					case *ast.Ident: // on its way into a finding
+						if slices.Contains([]string{"evidence", "ev", "measured"}, l.Name) {
+							add(n.Rhs[i])
+						}
 					}
 				}
 			case *ast.FuncDecl: // a type that is an error, and imaEntry's third result

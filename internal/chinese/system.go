@@ -102,4 +102,20 @@ var system = []text{
 	{"x509: certificate has expired or is not yet valid: %w", "证书已过期或尚未生效：%w"},
 	{"current time %s is after %s", "当前时间 %s 晚于 %s"},
 	{"current time %s is before %s", "当前时间 %s 早于 %s"},
+
+	// The API's own check of what it is asked (huma)
+	{"validation failed", "请求的内容不合要求"},
+	{"expected value to be one of %q", "应为 %q 之一"},
+	{"expected length >= %d", "长度应至少为 %d"},
+	{"expected length <= %d", "长度应至多为 %d"},
+	{"expected number >= %v", "数值应不小于 %v"},
+	{"expected number <= %v", "数值应不大于 %v"},
+	{"expected array length <= %d", "项数应至多为 %d"},
+	{"expected array length >= %d", "项数应至少为 %d"},
+	{"expected required property %s to be present", "缺少必需的 %s"},
+	{"expected string to match pattern %s", "应符合 %s"},
+	{"expected string", "应为字符串"},
+	{"expected integer", "应为整数"},
+	{"expected boolean", "应为布尔值"},
+	{"unexpected property", "多余的项"},
 }

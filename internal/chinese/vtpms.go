@@ -13,7 +13,7 @@ var vtpms = []text{
 	{"locking out swtpm: %w", "排除 swtpm：%w"},
 	{"swtpm is running on it: a process holds the lock on %s", "swtpm 正在其上运行：有进程持有 %s 的锁"},
 	{"%w; and the old %s cannot be put back: %w", "%w；且无法放回旧的 %s：%w"},
-	{"resuming: %s", "恢复运行：%s"},
+	{"resuming: %s", "恢复运行：%w"},
 	{"removing the volatile state: %w", "删除易失状态：%w"},
 	{"writing the permanent state that was set: %w", "写入所设置的永久状态：%w"},
 	{"reading the volatile state: %w", "读取易失状态：%w"},

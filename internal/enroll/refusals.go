@@ -39,7 +39,7 @@ var Refusals = finding.Catalog{
 		Meaning: finding.Text{EN: "The host has a TPM on record, and it did not prove itself by it within the last five minutes, or whoever asks is not who did.", ZH: "该宿主机已登记 TPM，但最近五分钟内未用它证明自身，或请求者并非证明者。"},
 		Remedy:  finding.Text{EN: "See that vouchsafe host run runs there, and what it says; a boot that is not approved: vouchsafe policy enroll --host NAME", ZH: "请确认该机正在运行 vouchsafe host run 并查看其输出；若启动未获批准：vouchsafe policy enroll --host NAME"}},
 	{Code: "VTPM_NOT_QUOTED", Severity: finding.Error,
-		Meaning: finding.Text{EN: "The host proved itself, but its quote does not cover this vTPM in the generation on record: the host does not carry it, or has another copy.", ZH: "宿主机已证明自身，但其引证未涵盖记录中这一代的该 vTPM：宿主机未承载它，或持有另一副本。"},
+		Meaning: finding.Text{EN: "The host proved itself, but its quote does not cover this vTPM in the generation on record: the host does not carry it, or has another copy.", ZH: "宿主机已证明自身，但其 quote 未涵盖记录中这一代的该 vTPM：宿主机未承载它，或持有另一副本。"},
 		Remedy:  finding.Text{EN: "A vTPM that has just started is covered within seconds; otherwise run it under vouchsafe host run", ZH: "刚启动的 vTPM 数秒内即被涵盖；否则请用 vouchsafe host run 运行它"}},
 	{Code: "CARRIED_TWICE", Severity: finding.Error,
 		Meaning: finding.Text{EN: "The host lists one vTPM twice: no honest host has two copies of one.", ZH: "宿主机将同一 vTPM 列出两次：诚实的宿主机不会有两个副本。"},

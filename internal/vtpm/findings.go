@@ -63,7 +63,7 @@ var Catalog = finding.Catalog{
 		Code: "STATE_WRONG_KEY", Severity: finding.Error,
 		Meaning: finding.Text{
 			EN: "the state does not open with the key that was given: it was sealed with another one, or its header was changed",
-			ZH: "所给的密钥打不开这份状态：它是用另一把密钥封装的，或者文件头被改动",
+			ZH: "所给的密钥打不开这份状态：它是用另一把密钥密封的，或者文件头被改动",
 		},
 		Remedy: finding.Text{
 			EN: "give the key that was used when the state was written: --key file=FILE (or pwdfile=FILE for a passphrase)",
@@ -74,7 +74,7 @@ var Catalog = finding.Catalog{
 		Code: "STATE_KEY_MISSING", Severity: finding.Error,
 		Meaning: finding.Text{
 			EN: "the state is sealed, and no key was given",
-			ZH: "这份状态是封装的，但没有给出密钥",
+			ZH: "这份状态是密封的，但没有给出密钥",
 		},
 		Remedy: finding.Text{
 			EN: "add --key file=FILE (or pwdfile=FILE for a passphrase)",
@@ -85,11 +85,11 @@ var Catalog = finding.Catalog{
 		Code: "STATE_NOT_SEALED", Severity: finding.Error,
 		Meaning: finding.Text{
 			EN: "a key was given, and the state is not sealed: somebody may have put another state in its place",
-			ZH: "给出了密钥，但状态没有封装：可能有人用另一份状态替换了它",
+			ZH: "给出了密钥，但状态没有密封：可能有人用另一份状态替换了它",
 		},
 		Remedy: finding.Text{
 			EN: "if the state is trusted, seal it: vouchsafe vtpm rekey --tpmstate dir={0} --new-key file=FILE",
-			ZH: "若信任这份状态，请将其封装：vouchsafe vtpm rekey --tpmstate dir={0} --new-key file=FILE",
+			ZH: "若信任这份状态，请将其密封：vouchsafe vtpm rekey --tpmstate dir={0} --new-key file=FILE",
 		},
 	},
 	{
