@@ -114,4 +114,5 @@ var authorities = []text{
 	{"reading the key file %s (mode %04o): %w", "读取密钥文件 %s（权限 %04o）：%w"},
 
 	{"version %d has been in use since %s, longer than %s", "版本 %d 自 %s 起使用，已超过 %s"},
+	{"preparing a certificate of profile %s: %w", "准备模板为 %s 的证书：%w"},
 }

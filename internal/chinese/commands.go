@@ -232,7 +232,6 @@ var commands = []text{
 	{"%s has no configuration file that names certificates", "%s 没有指定证书的配置文件"},
 	{"importing %s: it is longer than %d bytes", "导入 %s：超过 %d 字节"},
 	{"it must hold CA certificates as PEM, as CCADB's AllCertificatePEMs reports do", "须含 PEM 形式的 CA 证书，例如 CCADB 的 AllCertificatePEMs 报告"},
-	{"importing %s: no intermediate among its %d certificates", "导入 %s：其 %d 个证书中没有中间证书"},
 	{"download it with a browser and import the file", "请用浏览器下载后导入该文件"},
 	{"fetching %s: the server says %s", "获取 %s：服务器应答 %s"},
 	{"no STARTTLS for %q; known are %v", "%q 没有 STARTTLS；已知的有 %v"},
@@ -377,7 +376,6 @@ var commands = []text{
 	{"this machine was set back, or the file is another service's: vouchsafe audit verify --state %s --checkpoint %s; after restoring an older backup on purpose, move the file away, and keep it", "本机被回滚，或该文件属于另一服务：vouchsafe audit verify --state %s --checkpoint %s；若是有意恢复了较旧的备份，请移走该文件并妥善保存"},
 	{"the audit log does not agree with the checkpoint in %s: %s: %s", "审计日志与 %s 中的检查点不符：%s：%w"},
 	{"what is in it stays: %w", "其内容保持不变：%w"},
-	{"what is in it stays: it covers %d records, this log has %d; was this machine set back?", "其内容保持不变：它涵盖 %d 条记录，本日志只有 %d 条；本机是否被回滚？"},
 	{"pushing checkpoints: %s is there already, and a new service has none", "推送检查点：%s 已存在，而新服务还没有检查点"},
 	{"calling the service at %s: %w", "调用 %s 处的服务：%w"},
 	{"--server https://HOST:PORT", "--server https://HOST:PORT"},
@@ -399,4 +397,7 @@ var commands = []text{
 	{"who has it? ss -ltnp; any free port: --listen 127.0.0.1:0", "被谁占用？ss -ltnp；任意空闲端口：--listen 127.0.0.1:0"},
 	{"--wait %v: want a time from now on, or 0", "--wait %v：应为时长，或 0"},
 	{"%s holds no PUBLIC KEY in PEM", "%s 中没有 PEM 格式的 PUBLIC KEY"},
+	{"importing %s: no intermediate in it (certificates: %d)", "导入 %s：其中没有中间证书（证书数：%d）"},
+	{"what is in it stays: it covers the log up to record %d, and this log has %d; was this machine set back?", "其内容保持不变：它涵盖日志到第 %d 条记录，而本日志有 %d 条；本机是否被回滚？"},
+	{"writing the recovery key: %w", "写入恢复密钥：%w"},
 }

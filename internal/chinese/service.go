@@ -114,8 +114,6 @@ var service = []text{
 	{"allowing %s to open disks offline: %w", "允许 %s 离线打开磁盘：%w"},
 	{"%d boots and %s; want 1 to %d boots and a minute to %s", "%d 次启动、%s；应为 1 至 %d 次启动、一分钟至 %s"},
 	{"withdrawing the leave of %s: %w", "撤回 %s 的离线许可：%w"},
-	{"%d boots, %s of running time, since %s", "%d 次启动，运行时间 %s，自 %s 起"},
-	{"given on %s: %d boots, %s of running time", "发放于 %s：%d 次启动，运行时间 %s"},
 	{"ordering %s: %w", "请求创建 %s：%w"},
 	{"%s was ordered of host %s", "%s 是向宿主机 %s 请求创建的"},
 	{"fulfilling the order for %s: %w", "完成 %s 的创建请求：%w"},
@@ -278,12 +276,9 @@ var service = []text{
 
 	// What a key is for (api.Key).
 	{"wraps every other key and secret", "加密其余所有密钥与秘密"},
-	{"%d keys, the state secrets of %d VMs, the server shares of %d disks", "%d 个密钥、%d 台虚拟机的状态密钥、%d 个磁盘的服务端份额"},
 	{"signs the audit log's checkpoints; the world knows the log by it", "签名审计日志的检查点；外界凭它识别该日志"},
 	{"signs %s certificates", "签发 %s 证书"},
 	{"approves boots, for the service and for the TPMs", "批准启动，服务与各 TPM 均以此为准"},
-	{"%d VMs sealed under it", "有 %d 台虚拟机以它密封"},
-	{"%d VMs have not said what their local share is sealed under: they will at their next admission", "有 %d 台虚拟机尚未说明其本地份额以哪个版本密封：下次准入时会说明"},
 
 	// Where it saw it.
 	{"record %d in %s", "%[2]s 中的记录 %[1]d"},
@@ -304,4 +299,19 @@ var service = []text{
 	{"it is not the JSON that the host writes", "不是宿主机所写的 JSON"},
 	{"it has no endorsement key, or no generation", "缺少 EK 或代"},
 	{"%.70q is no name of a VM", "%.70q 不是虚拟机名称"},
+	{"%s, the state secrets of %s, the server shares of %s", "%w、%w的状态密钥、%w的服务端份额"},
+	{"%s sealed under it", "有%w以它密封"},
+	{"%s did not say yet under what the local share is sealed: the next admission will", "有%w尚未说明其本地份额以哪个版本密封：下次准入时会说明"},
+	{"%s, %s of running time, since %s", "%w，运行时间 %s，自 %s 起"},
+	{"given on %s: %s, %s of running time", "发放于 %s：%w，运行时间 %s"},
+	{"its type is %q, signed with %q; want %s with ES384", "其类型为 %q，签名算法 %q；应为 ES384 签名的 %s"},
+	{"%d key", " %d 个密钥"},
+	{"%d keys", " %d 个密钥"},
+	{"%d VM", " %d 台虚拟机"},
+	{"%d VMs", " %d 台虚拟机"},
+	{"%d disk", " %d 个磁盘"},
+	{"%d disks", " %d 个磁盘"},
+	{"%d boot", "%d 次启动"},
+	{"%d boots", "%d 次启动"},
+	{"host %s has proved itself, but whoever asks now did not: its credential is not enough", "宿主机 %s 已证明自身，但此次请求者没有：仅凭其凭据不够"},
 }
