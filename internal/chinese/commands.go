@@ -400,4 +400,10 @@ var commands = []text{
 	{"importing %s: no intermediate in it (certificates: %d)", "导入 %s：其中没有中间证书（证书数：%d）"},
 	{"what is in it stays: it covers the log up to record %d, and this log has %d; was this machine set back?", "其内容保持不变：它涵盖日志到第 %d 条记录，而本日志有 %d 条；本机是否被回滚？"},
 	{"writing the recovery key: %w", "写入恢复密钥：%w"},
+	{"--kernel FILE and --memory SIZE as for QEMU's -kernel and -m: ls /boot/vmlinuz-*", "--kernel FILE 与 --memory SIZE 同 QEMU 的 -kernel 与 -m：ls /boot/vmlinuz-*"},
+	{"mkdir -m 700 %s", "mkdir -m 700 %s"},
+	{"the state directory %s is not there", "状态目录 %s 不存在"},
+	{"--tpmstate %s is no directory", "--tpmstate %s 不是目录"},
+	{"--pcr-banks: %w", "--pcr-banks：%w"},
+	{"--write-ek-cert-files: %w", "--write-ek-cert-files：%w"},
 }

@@ -54,7 +54,6 @@ var vtpms = []text{
 	{"it holds no such state of a TPM 2.0 of libtpms", "其中没有 libtpms 的 TPM 2.0 的此类状态"},
 	{"the volatile state has come, and the permanent state has not", "收到了易失状态，却没有永久状态"},
 	{"opening a state directory: %w", "打开状态目录：%w"},
-	{"opening a state directory: %s is none", "打开状态目录：%s 不是目录"},
 	{"reading the permanent state: %w", "读取永久状态：%w"},
 	{"there is %s, but no %s", "存在 %s，却没有 %s"},
 	{"%s has gone while the vTPM was in use", "%s 在 vTPM 使用期间消失"},
@@ -90,4 +89,5 @@ var vtpms = []text{
 	{"control channel result 0x%x", "控制通道结果 0x%x"},
 	{"there is no %s: %w", "没有 %s：%w"},
 	{"the state is in clear", "状态是明文"},
+	{"opening a state directory: %s is no directory", "打开状态目录：%s 不是目录"},
 }
