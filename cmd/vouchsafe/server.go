@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/net/netutil"
 
 	"github.com/vouchsafe/vouchsafe/internal/api"
 	"github.com/vouchsafe/vouchsafe/internal/attester"
@@ -66,6 +67,11 @@ func (o *serverOptions) check() error {
 	}
 	return nil
 }
+
+// maxConnections bounds what callers cost before anybody knows who they are: up to
+// 100 KiB each, for the ten seconds that a handshake may take. More wait in the
+// kernel. A thousand guests that boot at once have one each.
+const maxConnections = 4096
 
 // open listens.
 func (o *serverOptions) open() (err error) {
@@ -234,7 +240,7 @@ func serve(ctx context.Context, a *app, dir string, o serverOptions) (err error)
 	defer os.Remove(urlFile)
 	fmt.Fprintf(a.err, a.say("service %s listens on %s\n", "服务 %s 监听于 %s\n"), s.file.ID, url)
 	failed := make(chan error, 2)
-	go func() { failed <- srv.ServeTLS(l, "", "") }()
+	go func() { failed <- srv.ServeTLS(netutil.LimitListener(l, maxConnections), "", "") }()
 	carrying, stopCarrying := context.WithCancel(ctx)
 	defer stopCarrying()
 	carried := make(chan struct{})
