@@ -1,8 +1,10 @@
 package main
 
 import (
+	"encoding/hex"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/vouchsafe/vouchsafe/internal/admission"
@@ -58,7 +60,21 @@ func TestAdmissionRefusals(t *testing.T) {
 	_, err = d.attest("")
 	wants("withdrawn", err, "REFERENCE_MISSING")
 	var p api.Policy
-	if err := d.operator.call(t.Context(), "POST", path+"/enroll", api.EnrollPolicy{}, &p); err != nil || p.Version != 2 {
+	// Whoever approves may name the boot: the guest could show another one after the look.
+	var at api.Attestation
+	if err := d.operator.call(t.Context(), "GET", "/v1/vms/"+demoVM+"/attestation", nil, &at); err != nil {
+		t.Fatal(err)
+	}
+	r, err := resultOf(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	looked := hex.EncodeToString(r.Quoted.PCRDigest)
+	another := strings.Repeat("00", len(r.Quoted.PCRDigest))
+	if err := d.operator.call(t.Context(), "POST", path+"/enroll", api.EnrollPolicy{PCRDigest: another}, nil); refused(err, "NO_BOOT_WAITING") != nil {
+		t.Errorf("another boot than the one that was looked at: %v", err)
+	}
+	if err := d.operator.call(t.Context(), "POST", path+"/enroll", api.EnrollPolicy{PCRDigest: looked}, &p); err != nil || p.Version != 2 {
 		t.Fatalf("version %d, %v", p.Version, err)
 	}
 	if err := d.operator.call(t.Context(), "POST", path+"/enroll", api.EnrollPolicy{}, nil); refused(err, "NO_BOOT_WAITING") != nil {

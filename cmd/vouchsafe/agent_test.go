@@ -115,14 +115,14 @@ func TestAgent(t *testing.T) {
 	expect("nobody approved", 1, "gave up after 1s", "attest", "--wait", "1s")
 	inChinese("nobody approved, in Chinese", 1, "提示：", "attest", "--wait", "1s")
 	inChinese("nobody approved, in Chinese", 1, "REFERENCE_MISSING）", "attest", "--wait", "1s")
-	shownInChinese("状态   contraindicated", "错误 REFERENCE_MISSING：", "该虚拟机没有已批准的参考值", "处理：")
+	shownInChinese("状态      contraindicated", "错误 REFERENCE_MISSING：", "该虚拟机没有已批准的参考值", "处理：")
 	if err := d.operator.call(t.Context(), "POST", "/v1/vms/"+demoVM+"/policy/enroll", api.EnrollPolicy{}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if out := expect("approved", 0, "web1 is admitted, tier unattested", "attest"); !strings.Contains(out, `"ear_status":"warning"`) {
 		t.Errorf("the result is %s", out)
 	}
-	shownInChinese("警告 HOST_UNATTESTED：web1\n  级别 unattested\n", "策略   版本 1")
+	shownInChinese("警告 HOST_UNATTESTED：web1\n  级别 unattested\n", "策略      版本 1")
 	expect("nothing to renew", 1, "no identity to renew", "renew")
 	expect("enrol", 0, "has an identity until", "enroll")
 	expect("not due", 0, "nothing to do", "renew")

@@ -124,6 +124,7 @@ var flagsZH = map[string]string{
 	"append this CMS signature instead of making one":                                                                                       "附加此 CMS 签名，而不生成新签名",
 
 	// policy.
+	"approve this boot and no other that came since: as attest show says it":        "只批准这次启动，不批准之后出现的其他启动：取自 attest show",
 	"for people: what this boot is, such as \"kernel 6.1.0-32\"":                    "供人阅读：此次启动的说明，例如 \"kernel 6.1.0-32\"",
 	"a module, or a directory of modules such as /lib/modules/RELEASE (repeatable)": "模块，或模块目录，例如 /lib/modules/RELEASE（可重复）",
 	"what the VM's last appraisal names; look at it first: vouchsafe attest show":   "采用虚拟机最近一次评估所列出的模块；请先查看：vouchsafe attest show",

@@ -40,7 +40,7 @@ func newPolicyCommand(a *app) *cobra.Command {
 
 func newPolicyEnrollCommand(a *app) *cobra.Command {
 	var f subjectFlags
-	var note string
+	var in api.EnrollPolicy
 	cmd := &cobra.Command{
 		Use:   "enroll NAME",
 		Short: "Approve the boot that a VM or host last showed: a golden boot",
@@ -51,14 +51,15 @@ warnings: they say what this boot does not measure.`,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var p api.Policy
-			if err := f.call(cmd.Context(), "POST", f.path(args[0])+"/policy/enroll", api.EnrollPolicy{Note: note}, &p); err != nil {
+			if err := f.call(cmd.Context(), "POST", f.path(args[0])+"/policy/enroll", in, &p); err != nil {
 				return err
 			}
 			return a.showPolicy(p)
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().StringVar(&note, "note", "", "for people: what this boot is, such as \"kernel 6.1.0-32\"")
+	cmd.Flags().StringVar(&in.Note, "note", "", "for people: what this boot is, such as \"kernel 6.1.0-32\"")
+	cmd.Flags().StringVar(&in.PCRDigest, "pcr-digest", "", "approve this boot and no other that came since: as attest show says it")
 	return cmd
 }
 
@@ -263,6 +264,7 @@ func (a *app) showResult(w *table, r attest.Result) error {
 	fmt.Fprintf(w, a.say("tier\t%s\n", "级别\t%s\n"), r.Tier)
 	if q := r.Quoted; q != nil {
 		fmt.Fprintf(w, a.say("quoted\t%s %v, reset %d, restart %d\n", "quote\t%s %v，复位 %d，重启 %d\n"), q.Bank, q.PCRs, q.ResetCount, q.RestartCount)
+		fmt.Fprintf(w, a.say("PCR digest\t%x\n", "PCR 摘要\t%x\n"), []byte(q.PCRDigest))
 	}
 	if ref := r.Reference; ref != nil {
 		fmt.Fprintf(w, a.say("policy\tversion %d %s\n", "策略\t版本 %d %s\n"), ref.Version, ref.Note)

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 
@@ -28,6 +29,8 @@ type Policy struct {
 // EnrollPolicy approves the boot that waits.
 type EnrollPolicy struct {
 	Note string `json:"note,omitempty" maxLength:"200" doc:"for people: what this boot is"`
+	// PCRDigest is of the boot that was looked at.
+	PCRDigest string `json:"pcr_digest,omitempty" pattern:"^([0-9a-f]{64}|[0-9a-f]{96}|[0-9a-f]{128})?$" doc:"approve this boot and no other: hex, quoted.pcrDigest of the result"`
 }
 
 // ProposePolicy is what another kernel, initrd and command line measure.
@@ -92,8 +95,12 @@ func (s *server) policiesOf(kind, path, id string, subject func(ctx context.Cont
 		if err != nil {
 			return nil, err
 		}
+		digest, err := hex.DecodeString(in.Body.PCRDigest)
+		if err != nil {
+			return nil, err
+		}
 		return s.approving(ctx, of, func() (verifier.Approved, error) {
-			return s.Verifier.Enroll(ctx, caller(ctx).Tenant, of, in.Body.Note)
+			return s.Verifier.Enroll(ctx, caller(ctx).Tenant, of, in.Body.Note, digest)
 		})
 	})
 	type proposing struct {

@@ -134,6 +134,7 @@ var service = []text{
 	{"reading its signature: %w", "读取其签名：%w"},
 	{"signed by %s", "签名者 %s"},
 	{"enrolling the boot of %s: %w", "登记 %s 的启动：%w"},
+	{"another boot waits for approval, with PCR digest %x: look at it", "等待批准的是另一次启动，其 PCR 摘要为 %x：请先查看"},
 	{"no boot of it waits for approval: let its agent attest first, within the hour before this", "没有等待批准的启动：请先让其代理进行证明，须在一小时之内"},
 	{"proposing a boot of %s: %w", "提议 %s 的启动：%w"},
 	{"it has no approved boot to begin with: vouchsafe policy enroll %s", "它还没有已批准的启动可作依据：vouchsafe policy enroll %s"},

@@ -1,6 +1,7 @@
 package verifier
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -32,11 +33,12 @@ type waiting struct {
 }
 
 type boot struct {
-	ev  attest.Evidence
-	exp attest.Expected
+	ev     attest.Evidence
+	exp    attest.Expected
+	digest []byte // of the PCRs, as the quote signs it
 }
 
-func (w *waiting) keep(tenant, vm string, ev attest.Evidence, exp attest.Expected) {
+func (w *waiting) keep(tenant, vm string, ev attest.Evidence, exp attest.Expected, digest []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.boots == nil {
@@ -53,7 +55,7 @@ func (w *waiting) keep(tenant, vm string, ev attest.Evidence, exp attest.Expecte
 		}
 		delete(w.boots, oldest)
 	}
-	w.boots[id] = boot{ev, exp}
+	w.boots[id] = boot{ev, exp, digest}
 }
 
 func (w *waiting) bytes() (n int) {
@@ -100,14 +102,18 @@ type Approved struct {
 
 // Enroll approves the boot that a VM last showed and that nobody had approved:
 // a golden boot. Everything else about it held; the warnings say what it does
-// not measure, and whoever approves must see them.
-func (v *Verifier) Enroll(ctx context.Context, tenant, vm, note string) (Approved, error) {
+// not measure, and whoever approves must see them. pcrDigest is that of the boot
+// that was looked at, or nil: a guest may show another one in between.
+func (v *Verifier) Enroll(ctx context.Context, tenant, vm, note string, pcrDigest []byte) (Approved, error) {
 	fail := func(err error) (Approved, error) {
 		return Approved{}, fmt.Errorf("enrolling the boot of %s: %w", vm, err)
 	}
 	b, ok := v.boots.get(tenant, vm, v.Now())
 	if !ok {
 		return fail(enroll.Refusal{Code: "NO_BOOT_WAITING", Why: "no boot of it waits for approval: let its agent attest first, within the hour before this"})
+	}
+	if len(pcrDigest) > 0 && !bytes.Equal(pcrDigest, b.digest) {
+		return fail(enroll.Refusal{Code: "NO_BOOT_WAITING", Why: fmt.Sprintf("another boot waits for approval, with PCR digest %x: look at it", b.digest)})
 	}
 	log, warnings, err := attest.Golden(b.ev, b.exp)
 	if err != nil {

@@ -263,7 +263,7 @@ func (v *Verifier) judge(ctx context.Context, s subject, items []enroll.Item, bi
 	}
 	// A boot that is only not approved may become a golden one.
 	if !j.affirming && j.res.Quoted != nil && (j.code == "REFERENCE_MISSING" || j.code == "BOOT_DIFFERS") {
-		v.boots.keep(s.tenant, s.policy, ev, exp)
+		v.boots.keep(s.tenant, s.policy, ev, exp, j.res.Quoted.PCRDigest)
 	}
 	return j, nil
 }

@@ -110,7 +110,7 @@ func TestWaiting(t *testing.T) {
 	var w waiting
 	now := time.Now()
 	for i := range maxWaiting + 10 {
-		w.keep("default", fmt.Sprint(i), nil, attest.Expected{Now: now.Add(time.Duration(i) * time.Second)})
+		w.keep("default", fmt.Sprint(i), nil, attest.Expected{Now: now.Add(time.Duration(i) * time.Second)}, nil)
 	}
 	if len(w.boots) != maxWaiting {
 		t.Errorf("%d boots wait, the limit is %d", len(w.boots), maxWaiting)
@@ -134,7 +134,7 @@ func TestWaitingIsBounded(t *testing.T) {
 	now := time.Now()
 	large := attest.Evidence{{Type: attest.IMALog, Data: make([]byte, 2<<20)}}
 	for i := range maxWaiting {
-		w.keep("default", fmt.Sprint(i), large, attest.Expected{Now: now.Add(time.Duration(i) * time.Second)})
+		w.keep("default", fmt.Sprint(i), large, attest.Expected{Now: now.Add(time.Duration(i) * time.Second)}, nil)
 	}
 	if w.bytes() > maxWaitingBytes || len(w.boots) != maxWaitingBytes/size(large) {
 		t.Errorf("%d boots wait, %d bytes", len(w.boots), w.bytes())
