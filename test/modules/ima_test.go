@@ -63,7 +63,7 @@ func TestServiceKnowsModules(t *testing.T) {
 	g.load(t, "dummy.ko")
 	g.refused(t, "MODULE_NOT_ALLOWED: /modules/dummy.ko sha256:"+g.digests["dummy.ko"], "--ima", list)
 	zh := g.vouchsafe(t, 3, "attest", "show", "web1", "--lang", "zh")
-	if !strings.Contains(zh, "error MODULE_NOT_ALLOWED: web1") || !strings.Contains(zh, "dummy.ko") || !strings.Contains(zh, "不在任何模块允许列表中") {
+	if !strings.Contains(zh, "错误 MODULE_NOT_ALLOWED：web1") || !strings.Contains(zh, "dummy.ko") || !strings.Contains(zh, "不在任何模块允许列表中") {
 		t.Errorf("in Chinese:\n%s", zh)
 	}
 

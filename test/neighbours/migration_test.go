@@ -68,7 +68,7 @@ func TestMigrationLive(t *testing.T) {
 		{"sealed", false, []string{"--key", "file=" + key, "--migration-key", "file=" + key}},
 		{"shared storage", true, []string{"--migration", "incoming,release-lock-outgoing"}},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
+		whole(t, tc.name, func(t *testing.T) {
 			a, b := shortDir(t), shortDir(t)
 			if tc.shared {
 				b = a
@@ -84,13 +84,45 @@ func TestMigrationLive(t *testing.T) {
 	}
 }
 
+// whole runs a test of live migration again when the guest's kernel crashed on its
+// way: under TCG a page that is written while QEMU 7.2 sends it may be lost, about
+// once in fifty moves, and the guest then jumps to nowhere. That is no TPM's doing.
+func whole(t *testing.T, name string, test func(t *testing.T)) {
+	for try := range 3 {
+		crashed := false
+		t.Run(fmt.Sprintf("%s/%d", name, try+1), func(t *testing.T) {
+			defer func() { crashed = t.Skipped() }()
+			test(t)
+		})
+		if !crashed {
+			return
+		}
+	}
+	t.Errorf("%s: the guest's kernel crashed in three live migrations of three", name)
+}
+
+// skipIfCrashed ends a test whose guest lost memory on the way here.
+func (m *machine) skipIfCrashed(t *testing.T) {
+	t.Helper()
+	if !m.live {
+		return
+	}
+	for _, l := range m.all() {
+		if strings.Contains(l, "] BUG: ") || strings.Contains(l, "] Oops: ") || strings.Contains(l, "] Kernel panic") {
+			t.Skipf("the guest's kernel crashed after its move: %s", l)
+		}
+	}
+}
+
 // move moves a guest with tpm-tis live to another QEMU with another vTPM.
 func (m *machine) move(t *testing.T, target *vtpm, uri string) *machine {
 	t.Helper()
 	m2 := startGuest(t, target, boot{tpm: "tis", append: "guest=wait", incoming: uri})
+	m2.live = true
 	m.qmp.do(t, "migrate", map[string]any{"uri": uri})
 	m.qmp.migrated(t)
 	m2.waitFor(t, "TICK")
+	m2.skipIfCrashed(t) // and booted anew
 	m.qmp.do(t, "quit", nil)
 	<-m.done
 	before, after := m.ticks(t), m2.ticks(t)

@@ -25,6 +25,7 @@ type machine struct {
 	mu    sync.Mutex
 	lines []string
 	done  chan struct{} // closed when QEMU has ended
+	live  bool          // its memory came from another QEMU while its guest ran
 }
 
 // boot says how a guest is started. Everything runs under TCG: a machine may
@@ -132,6 +133,7 @@ func (m *machine) waitFor(t *testing.T, prefix string) string {
 	t.Helper()
 	deadline := time.Now().Add(limit)
 	for time.Now().Before(deadline) {
+		m.skipIfCrashed(t)
 		if found := m.find(prefix); len(found) > 0 {
 			return found[0]
 		}

@@ -160,7 +160,7 @@ func TestTakeOverMigration(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, more := range map[string][]string{"in clear": nil, "sealed": {"--migration-key", "file=" + key + ",mode=aes-256-cbc,format=hex"}} {
-		t.Run(name, func(t *testing.T) {
+		whole(t, name, func(t *testing.T) {
 			m := startGuest(t, serveUnixBy(t, program, shortDir(t), more...), boot{tpm: "tis", append: "guest=wait"})
 			m.waitFor(t, "TICK 2 ")
 			target := serveUnix(t, shortDir(t), more...)
