@@ -1,6 +1,7 @@
 package api
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"runtime"
@@ -13,17 +14,24 @@ import (
 	"github.com/vouchsafe/vouchsafe/internal/hosting"
 )
 
+// twoHosts are h1, which has the VM web1, and h2.
+func (s *service) twoHosts() (h1, h2 *tls.Certificate) {
+	op := s.operator()
+	for _, h := range []string{"h1", "h2"} {
+		s.want("host", op, "POST", "/v1/hosts", fmt.Sprintf(`{"name":%q,"accept_unattested":true}`, h), 200, "")
+	}
+	s.want("create", op, "POST", "/v1/vms", fmt.Sprintf(`{"name":"web1","host":"h1","ek_public":%s}`, ekPEM(s.t)), 200, "")
+	host := func(name string) *tls.Certificate {
+		return s.issue(s.backend.Office, ca.AgentProfile, ca.KindAgent, name)
+	}
+	return host("h1"), host("h2")
+}
+
 // TestRogueHost: a host's credential says nothing about VMs on other hosts. The
 // id of their leases is no secret, since each residence statement has it.
 func TestRogueHost(t *testing.T) {
 	s := newService(t)
-	op := s.operator()
-	h1 := s.issue(s.backend.Office, ca.AgentProfile, ca.KindAgent, "h1")
-	rogue := s.issue(s.backend.Office, ca.AgentProfile, ca.KindAgent, "h2")
-	for _, h := range []string{"h1", "h2"} {
-		s.want("host", op, "POST", "/v1/hosts", fmt.Sprintf(`{"name":%q,"accept_unattested":true}`, h), 200, "")
-	}
-	s.want("create", op, "POST", "/v1/vms", fmt.Sprintf(`{"name":"web1","host":"h1","ek_public":%s}`, ekPEM(t)), 200, "")
+	h1, rogue := s.twoHosts()
 	var l hosting.Lease
 	if err := json.Unmarshal([]byte(s.want("lease", h1, "POST", "/v1/vms/web1/lease", `{"host":"h1","generation":0}`, 200, "")), &l); err != nil {
 		t.Fatal(err)
@@ -42,13 +50,7 @@ func TestRogueHost(t *testing.T) {
 // once, does not fill the memory; and what hosts do all day is not held up by it.
 func TestHostileHost(t *testing.T) {
 	s := newService(t)
-	op := s.operator()
-	h1 := s.issue(s.backend.Office, ca.AgentProfile, ca.KindAgent, "h1")
-	rogue := s.issue(s.backend.Office, ca.AgentProfile, ca.KindAgent, "h2")
-	for _, h := range []string{"h1", "h2"} {
-		s.want("host", op, "POST", "/v1/hosts", fmt.Sprintf(`{"name":%q,"accept_unattested":true}`, h), 200, "")
-	}
-	s.want("create", op, "POST", "/v1/vms", fmt.Sprintf(`{"name":"web1","host":"h1","ek_public":%s}`, ekPEM(t)), 200, "")
+	h1, rogue := s.twoHosts()
 	const many = 48
 	head, tail := `{"nonce":"AAAA","carried":[],"items":[{"type":"tcg-event-log","data":"`, `"}]}`
 	body := head + strings.Repeat("A", 4<<20-4096) + tail
