@@ -13,6 +13,7 @@ import (
 
 	"github.com/vouchsafe/vouchsafe/finding"
 	"github.com/vouchsafe/vouchsafe/internal/audit"
+	"github.com/vouchsafe/vouchsafe/internal/durable"
 )
 
 // pushed is the file that gets audit checkpoints, best on another machine's
@@ -32,9 +33,6 @@ type pushed struct {
 func (p *pushed) notSetBack(dir string) error {
 	signed, err := os.ReadFile(p.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Stat(filepath.Dir(p.path)); err != nil {
-			return withHint(fmt.Errorf("pushing checkpoints: %w", err), "mkdir -p %s, or mount what belongs there", filepath.Dir(p.path))
-		}
 		return nil
 	}
 	if err != nil {
@@ -79,11 +77,7 @@ func (p *pushed) replace(signed []byte) error {
 			return fmt.Errorf("what is in it stays: it covers the log up to record %d, and this log has %d; was this machine set back?", c.Size, now.Size)
 		}
 	}
-	tmp := p.path + ".new"
-	if err := os.WriteFile(tmp, signed, 0o644); err != nil {
-		return err
-	}
-	return os.Rename(tmp, p.path)
+	return durable.WriteFile(p.path, signed, 0o644)
 }
 
 // apart says whether the file lies on another file system than the state, so

@@ -71,7 +71,7 @@ func TestPushedCheckpoint(t *testing.T) {
 		t.Errorf("no checkpoint at all: %v", err)
 	}
 	o.pushCheckpoint = filepath.Join(dir, "nowhere", "file")
-	if _, err := openService(t.Context(), dir, o); !errors.As(err, &h) {
+	if err := (&serverOptions{serviceOptions: o, listen: "127.0.0.1:0"}).check(); !errors.As(err, &h) {
 		t.Errorf("no such directory: %v", err)
 	}
 }
