@@ -3,6 +3,8 @@ package swtpm
 import (
 	"io"
 	"net"
+	"os"
+	"strings"
 	"syscall"
 	"time"
 	"unsafe"
@@ -15,13 +17,15 @@ import (
 // a goroutine to Go's poller and back costs several times that.
 //
 // After quickStreak commands in a row its thread polls the socket by a system
-// call that the scheduler does not know of, for no longer than patience: its
-// processor stays with it. Nothing else is held up by that. The runtime's signal
-// to a goroutine that it wants to stop (for the garbage collector) ends the poll
-// with EINTR, and the goroutine stops at the next call. And whatever comes, once
-// in patience it waits in Go's poller, where the runtime does what else is due;
-// it gives its turn up before the runtime's monitor would take it away, which
-// wakes other threads and has the kernel move this one away from its client.
+// call that the scheduler does not know of: its processor stays with it. Nothing
+// else is held up by that. The runtime's signal to a goroutine that it wants to
+// stop (for the garbage collector, or because it has run for 10 ms) ends the poll
+// with EINTR, and the goroutine goes on in Go's poller; the signal is sent again
+// until it has. So the poll needs no timer of its own, which would cost a
+// fourteenth of a small command. And whatever comes, once in patience it waits in
+// Go's poller, where the runtime does what else is due; it gives its turn up
+// before the runtime's monitor would take it away, which wakes other threads and
+// has the kernel move this one away from its client.
 //
 // When commands come now and then it waits in Go's poller only: a processor that
 // is kept, also within an ordinary system call, has the monitor look after it
@@ -54,7 +58,7 @@ type direct struct {
 // newDirect makes conn a direct one; it returns conn itself, and false, where that cannot be.
 func newDirect(conn net.Conn) (net.Conn, bool) {
 	s, ok := conn.(syscall.Conn)
-	if !ok {
+	if !ok || strings.Contains(os.Getenv("GODEBUG"), "asyncpreemptoff=1") { // then nothing would end the poll
 		return conn, false
 	}
 	raw, err := s.SyscallConn()
@@ -96,12 +100,8 @@ func (d *direct) Read(p []byte) (int, error) {
 // tryReceive is false when there was nothing to read for the time it may wait.
 func (d *direct) tryReceive(fd uintptr) bool {
 	if d.keep {
-		var ready int
-		ready, d.errno = rawPoll(fd)
-		if d.errno != 0 {
-			return true
-		}
-		d.keep = ready > 0
+		ready, errno := rawPoll(fd)
+		d.keep = ready > 0 && errno == 0
 	}
 	d.n, d.errno = rawSocketCall(unix.SYS_RECVFROM, fd, d.p, unix.MSG_DONTWAIT)
 	if d.errno == unix.EAGAIN {
@@ -136,11 +136,10 @@ func (d *direct) trySend(fd uintptr) bool {
 	return d.errno != unix.EAGAIN
 }
 
-// rawPoll waits for input without telling the scheduler, for patience at most.
+// rawPoll waits for input, or for a signal, without telling the scheduler.
 func rawPoll(fd uintptr) (int, syscall.Errno) {
 	poll := unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
-	wait := unix.NsecToTimespec(patience.Nanoseconds())
-	n, _, errno := syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&poll)), 1, uintptr(unsafe.Pointer(&wait)), 0, 0, 0)
+	n, _, errno := syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&poll)), 1, 0, 0, 0, 0)
 	return int(n), errno
 }
 

@@ -41,10 +41,11 @@ const (
 	commandTimeout = 10 * time.Second
 	// writeTimeout is for a peer that does not read its answer.
 	writeTimeout = 10 * time.Second
-	// patience is how long a dedicated server keeps a processor before it lets the
-	// runtime look round: longer than a guest that is talking to its TPM takes for
-	// the next command, also when the host lets it wait for its turn, and twice it
-	// is not more than the 10 ms after which the runtime's monitor steps in.
+	// patience is how long a dedicated server keeps a processor while commands come,
+	// before it lets the runtime look round, and how long a command may be in coming
+	// to count as quick: longer than a guest that is talking to its TPM takes for the
+	// next one, also when the host lets it wait for its turn, and half of the 10 ms
+	// after which the runtime's monitor steps in.
 	patience = 5 * time.Millisecond
 	// quickStreak is how many commands come within patience before the processor is
 	// kept: a poll in vain costs as much as two or three waits in Go's poller.
