@@ -68,3 +68,9 @@ func BenchmarkUnseal(tb *testing.B) {
 	srk := b.primary(tpm2.RHOwner, eccStorage())
 	b.run(tb, marshal(&tpm2.Unseal{ItemHandle: b.child(srk.ObjectHandle, sealed(), nil, []byte("secret"))}))
 }
+
+func BenchmarkContextSave(tb *testing.B) {
+	b := newBench(tb)
+	srk := b.primary(tpm2.RHOwner, eccStorage())
+	b.run(tb, marshal(&tpm2.ContextSave{SaveHandle: srk.ObjectHandle}))
+}

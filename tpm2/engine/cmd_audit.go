@@ -52,7 +52,7 @@ func (t *TPM) setCommandCodeAuditStatus(c *call, in *tpm2.SetCommandCodeAuditSta
 	}
 	audited := slices.Clone(nv.audited)
 	for _, cc := range in.SetList {
-		if i, ok := slices.BinarySearch(audited, cc); !ok && commands[cc].info != nil && cc != tpm2.CCShutdown {
+		if i, ok := slices.BinarySearch(audited, cc); !ok && command(cc) != nil && cc != tpm2.CCShutdown {
 			audited = slices.Insert(audited, i, cc)
 		}
 	}

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"maps"
 	"slices"
 
 	"github.com/vouchsafe/vouchsafe/tpm2"
@@ -89,16 +88,18 @@ func (t *TPM) getCapability(_ *call, in *tpm2.GetCapability, out *tpm2.GetCapabi
 var curves = []tpm2.ECCCurve{tpm2.ECCNISTP256, tpm2.ECCNISTP384, tpm2.ECCNISTP521}
 
 var algList = func() (out []tpm2.TPMSAlgProperty) {
-	for _, a := range slices.Sorted(maps.Keys(algorithms)) {
-		out = append(out, tpm2.TPMSAlgProperty{Alg: a, AlgProperties: algorithms[a]})
+	for a, attributes := range algorithms {
+		if attributes != 0 {
+			out = append(out, tpm2.TPMSAlgProperty{Alg: tpm2.AlgID(a), AlgProperties: attributes})
+		}
 	}
 	return out
 }()
 
 // commandList is TPMA_CC of every command, by code.
 func commandList() (out []tpm2.CCAttributes) {
-	for _, cc := range slices.Sorted(maps.Keys(commands)) {
-		out = append(out, commands[cc].info.Attributes())
+	for i := range commands {
+		out = append(out, commands[i].info.Attributes())
 	}
 	return out
 }

@@ -16,28 +16,31 @@ const (
 	usualContext = 384
 )
 
-// contextKeys make the keys of a context from the hierarchy's proof and what
-// the context says of itself (Part 1, 27.3.1).
-func (t *TPM) contextKeys(x *tpm2.TPMSContext) (enc, iv, mac []byte) {
+// contextKey makes the key that encrypts a context, and the IV, from the
+// hierarchy's proof and what the context says of itself (Part 1, 27.3.1). The
+// sequence begins anew at a TPM Reset, which therefore counts as well: no key is
+// used twice.
+func (t *TPM) contextKey(x *tpm2.TPMSContext) (key, iv []byte) {
 	e := tpm2.NewEncoder(make([]byte, 0, 8+4))
 	e.U64(x.Sequence)
 	e.U32(uint32(x.SavedHandle))
-	km := crypt.KDFa(ticketHash, t.proof(x.Hierarchy), "CONTEXT", e.Out(), nil, (32+16)*8)
-	return km[:32], km[32:], crypt.KDFa(ticketHash, t.proof(x.Hierarchy), "CONTEXT MAC", e.Out(), nil, 512)
+	km := crypt.KDFa(ticketHash, t.proof(x.Hierarchy), "CONTEXT", e.Out(), be(t.n().totalResetCount), (32+16)*8)
+	return km[:32], km[32:]
 }
 
 // sealContext encrypts a context and fills in its blob: HMAC, then ciphertext.
-// The HMAC covers totalResetCount, and clearCount for what a restart must end (27.3.2).
 func (t *TPM) sealContext(x *tpm2.TPMSContext, plain []byte) {
-	enc, iv, mac := t.contextKeys(x)
-	crypt.CFBEncrypt(enc, iv, plain)
+	key, iv := t.contextKey(x)
+	crypt.CFBEncrypt(key, iv, plain)
 	e := tpm2.NewEncoder(make([]byte, 0, 2+maxDigest+len(plain)))
-	e.Buf(t.contextMAC(x, mac, plain))
+	e.Buf(t.contextMAC(x, plain))
 	e.Bytes(plain)
 	x.ContextBlob = e.Out()
 }
 
-func (t *TPM) contextMAC(x *tpm2.TPMSContext, key, ciphertext []byte) []byte {
+// contextMAC is keyed with the proof; it covers totalResetCount, and clearCount
+// for what a restart must end (Part 1, 27.3.2).
+func (t *TPM) contextMAC(x *tpm2.TPMSContext, ciphertext []byte) []byte {
 	e := tpm2.NewEncoder(make([]byte, 0, 8+4+8+4))
 	e.U64(t.n().totalResetCount)
 	if x.SavedHandle == tpm2.SavedTransientClear {
@@ -45,20 +48,20 @@ func (t *TPM) contextMAC(x *tpm2.TPMSContext, key, ciphertext []byte) []byte {
 	}
 	e.U64(x.Sequence)
 	e.U32(uint32(x.SavedHandle))
-	return crypt.HMAC(ticketHash, key, e.Out(), ciphertext)
+	return crypt.HMAC(ticketHash, t.proof(x.Hierarchy), e.Out(), ciphertext)
 }
 
 // openContext is the reverse of sealContext.
 func (t *TPM) openContext(x *tpm2.TPMSContext) ([]byte, tpm2.RC) {
-	enc, iv, mac := t.contextKeys(x)
 	d := tpm2.NewDecoder(x.ContextBlob)
 	sum := d.Buf(maxDigest)
 	body := d.Rest()
-	if d.RC() != tpm2.RCSuccess || !bytesEqual(sum, t.contextMAC(x, mac, body)) {
+	if d.RC() != tpm2.RCSuccess || !bytesEqual(sum, t.contextMAC(x, body)) {
 		return nil, tpm2.RCIntegrity
 	}
 	plain := bytes.Clone(body)
-	crypt.CFBDecrypt(enc, iv, plain)
+	key, iv := t.contextKey(x)
+	crypt.CFBDecrypt(key, iv, plain)
 	return plain, tpm2.RCSuccess
 }
 

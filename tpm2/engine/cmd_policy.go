@@ -373,7 +373,7 @@ func (t *TPM) policyCommandCode(_ *call, in *tpm2.PolicyCommandCode, _ *tpm2.Pol
 	switch {
 	case s.policy.code != 0 && s.policy.code != in.Code:
 		return tpm2.RCValue.Param(1)
-	case commands[in.Code].info == nil:
+	case command(in.Code) == nil:
 		return tpm2.RCPolicyCC.Param(1)
 	}
 	s.policy.code = in.Code

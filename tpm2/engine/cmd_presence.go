@@ -28,8 +28,8 @@ func (t *TPM) checkPresence(c *call, a *auth) tpm2.RC {
 // presenceCan reports whether physical presence can be made a requirement of
 // the command: those with +{PP} at a handle in Part 3 (4.2.5).
 func presenceCan(cc tpm2.CC) bool {
-	e, ok := commands[cc]
-	if !ok || cc == tpm2.CCSetAlgorithmSet {
+	e := command(cc)
+	if e == nil || cc == tpm2.CCSetAlgorithmSet {
 		return false
 	}
 	return slices.ContainsFunc(e.info.Handles, func(h tpm2.HandleInfo) bool {

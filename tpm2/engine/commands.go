@@ -1,14 +1,17 @@
 package engine
 
 import (
+	"cmp"
+	"slices"
 	"sync"
 
 	"github.com/vouchsafe/vouchsafe/tpm2"
 )
 
-// commands is everything this TPM can do. TPM2_GetCapability, TPMA_CC and the
-// audit lists are made from it; what is not here is not there.
-var commands map[tpm2.CC]entry
+// commands is everything this TPM can do, in the order of the codes.
+// TPM2_GetCapability, TPMA_CC and the audit lists are made from it; what is not
+// here is not there.
+var commands []entry
 
 // init breaks the circle that the methods, which read the table, would make
 // with its initialiser.
@@ -119,11 +122,24 @@ func on[C, R any, PC interface {
 	}}
 }
 
+// byCode finds a command from the first code on; the codes have few gaps.
+var byCode []*entry
+
 // table sorts entries by command code.
-func table(entries ...entry) map[tpm2.CC]entry {
-	m := make(map[tpm2.CC]entry, len(entries))
-	for _, e := range entries {
-		m[e.info.Code] = e
+func table(entries ...entry) []entry {
+	slices.SortFunc(entries, func(a, b entry) int { return cmp.Compare(a.info.Code, b.info.Code) })
+	first, last := entries[0].info.Code, entries[len(entries)-1].info.Code
+	byCode = make([]*entry, last-first+1)
+	for i := range entries {
+		byCode[entries[i].info.Code-first] = &entries[i]
 	}
-	return m
+	return entries
+}
+
+// command is the entry of a code, or nil when there is none.
+func command(cc tpm2.CC) *entry {
+	if i := cc - commands[0].info.Code; i < tpm2.CC(len(byCode)) { // what is below the first wraps to far above
+		return byCode[i]
+	}
+	return nil
 }

@@ -14,6 +14,7 @@
 package engine
 
 import (
+	"crypto"
 	"fmt"
 	"hash"
 	"io"
@@ -59,7 +60,7 @@ type TPM struct {
 	call        call      // the command in progress, kept for its memory
 	scratch     []byte    // for answers that need no memory of their own
 	reading     pcrReading
-	hashes      map[tpm2.AlgID]hash.Hash // see hash
+	hashes      [crypto.SHA512 + 1]hash.Hash // see hash
 	dec         tpm2.Decoder
 	enc         tpm2.Encoder
 }
@@ -193,14 +194,10 @@ func (t *TPM) commit() tpm2.RC {
 // hash starts a digest in memory that the TPM keeps for it. It is the caller's
 // until hash is called again for the same algorithm, and not for secrets.
 func (t *TPM) hash(alg tpm2.AlgID) hash.Hash {
-	h := t.hashes[alg]
-	if h == nil {
-		h = crypt.New(alg)
-		if t.hashes == nil {
-			t.hashes = map[tpm2.AlgID]hash.Hash{}
-		}
-		t.hashes[alg] = h
+	h := &t.hashes[crypt.Hash(alg)]
+	if *h == nil {
+		*h = crypt.New(alg)
 	}
-	h.Reset()
-	return h
+	(*h).Reset()
+	return *h
 }

@@ -44,8 +44,7 @@ const (
 
 // implementsAlg reports whether the algorithm is implemented.
 func implementsAlg(a tpm2.AlgID) bool {
-	_, ok := algorithms[a]
-	return ok
+	return int(a) < len(algorithms) && algorithms[a] != 0
 }
 
 // implementsCurve reports whether the curve is implemented.
@@ -53,8 +52,9 @@ func implementsCurve(c tpm2.ECCCurve) bool {
 	return c == tpm2.ECCNISTP256 || c == tpm2.ECCNISTP384 || c == tpm2.ECCNISTP521
 }
 
-// algorithms are what TPM2_GetCapability reports (Part 2, 8.2 explains the attributes).
-var algorithms = map[tpm2.AlgID]tpm2.AlgAttributes{
+// algorithms are what TPM2_GetCapability reports, by identifier (Part 2, 8.2
+// explains the attributes, of which each has some).
+var algorithms = [...]tpm2.AlgAttributes{
 	tpm2.AlgRSA:          tpm2.AlgAttrAsymmetric | tpm2.AlgAttrObject,
 	tpm2.AlgSHA1:         tpm2.AlgAttrHash,
 	tpm2.AlgHMAC:         tpm2.AlgAttrHash | tpm2.AlgAttrSigning,

@@ -83,8 +83,8 @@ func (t *TPM) execute(c *call, cmd []byte) tpm2.RC {
 	case uint64(size) != uint64(len(cmd)) || int(size) > t.buffer():
 		return tpm2.RCCommandSize
 	}
-	run, ok := commands[code]
-	if !ok {
+	run := command(code)
+	if run == nil {
 		return tpm2.RCCommandCode
 	}
 	c.info = run.info
