@@ -310,7 +310,7 @@ func (c *control) setDataFD() []byte {
 	if err != nil {
 		return c.result(BadParameter)
 	}
-	conn = handed{c.channel(conn)}
+	conn = handed{conn}
 	if !c.attach(conn) {
 		conn.Close()
 		return c.result(IOError)

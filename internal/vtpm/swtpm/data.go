@@ -61,8 +61,18 @@ type handed struct{ net.Conn }
 // thread: after a size that cannot be true nothing that follows can be trusted.
 // It calls spoke when the first byte is there.
 func (s *Server) serveData(conn net.Conn, spoke func()) {
+	guests, guest := conn.(handed)
+	if guest {
+		conn = guests.Conn
+	}
 	in := &stream{conn: conn, size: dataBuffer}
 	defer in.drop()
+	if s.Dedicated {
+		if d, ok := newDirect(conn); ok {
+			defer d.release()
+			in.conn = d
+		}
+	}
 	var response []byte
 	for {
 		if len(in.buf) == 0 {
@@ -78,7 +88,6 @@ func (s *Server) serveData(conn net.Conn, spoke func()) {
 		response = response[:0]
 		var more bool
 		kind := frame(in.buf)
-		_, guest := conn.(handed)
 		if guest {
 			kind = raw
 		}

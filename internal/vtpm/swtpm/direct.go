@@ -37,58 +37,68 @@ import (
 //
 // It is for a process with one vTPM, where there is nothing better to do with a
 // processor; hence [Server.Dedicated].
+//
+// Waiting in Go's poller it does not use Conn.Read either: that makes an ordinary
+// system call first, which has the monitor look every 20 us again.
 type direct struct {
 	net.Conn // closes it, and keeps the deadlines
 	raw      syscall.RawConn
+	fd       int // of the same socket, and of the one goroutine that reads and writes
 	tcp      bool
 
-	// Of the one goroutine that reads and writes.
 	streak int       // commands since one was long in coming
 	turn   time.Time // when it last came from Go's poller
-	keep   bool      // the processor, for this read
-	parked bool      // this read has been to Go's poller
 
-	// Of the call in progress, for receive and send.
-	p             []byte
-	n             int
-	errno         syscall.Errno
-	receive, send func(fd uintptr) bool // made once: a method value takes memory
+	// Of the Read in progress, for receive.
+	p       []byte
+	n       int
+	errno   syscall.Errno
+	receive func(fd uintptr) bool // made once: a method value takes memory
 }
 
-// newDirect makes conn a direct one; it returns conn itself, and false, where that cannot be.
-func newDirect(conn net.Conn) (net.Conn, bool) {
+// newDirect makes conn a direct one, which its user must release; false where that cannot be.
+func newDirect(conn net.Conn) (*direct, bool) {
 	s, ok := conn.(syscall.Conn)
 	if !ok || strings.Contains(os.Getenv("GODEBUG"), "asyncpreemptoff=1") { // then nothing would end the poll
-		return conn, false
+		return nil, false
 	}
 	raw, err := s.SyscallConn()
 	if err != nil {
-		return conn, false
+		return nil, false
 	}
 	d := &direct{Conn: conn, raw: raw}
+	d.receive = d.tryReceive
 	_, d.tcp = conn.(*net.TCPConn)
-	d.receive, d.send = d.tryReceive, d.trySend
+	if raw.Control(func(fd uintptr) { d.fd, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) }) != nil || err != nil {
+		return nil, false
+	}
 	return d, true
 }
+
+// release gives the descriptor back. Close may come from anywhere and at any
+// time, and so leaves it alone.
+func (d *direct) release() { unix.Close(d.fd) }
 
 // Read waits for something to read, until the deadline.
 func (d *direct) Read(p []byte) (int, error) {
 	began := time.Now()
-	d.keep, d.parked = d.streak >= quickStreak && began.Sub(d.turn) < patience, false
-	d.p = p
-	for d.errno = unix.EINTR; d.errno == unix.EINTR; {
-		if err := d.raw.Read(d.receive); err != nil {
-			return 0, err
+	if d.streak >= quickStreak && began.Sub(d.turn) < patience && rawPoll(d.fd) {
+		if n, errno := rawSocketCall(unix.SYS_RECVFROM, d.fd, p, unix.MSG_DONTWAIT); errno == 0 && n > 0 {
+			d.streak++
+			return n, nil
 		}
 	}
+	d.p = p
+	err := d.raw.Read(d.receive)
+	d.p = nil
 	d.streak++
-	if d.parked {
-		d.turn = time.Now()
-		if d.turn.Sub(began) >= patience {
-			d.streak = 0
-		}
+	d.turn = time.Now()
+	if d.turn.Sub(began) >= patience {
+		d.streak = 0
 	}
 	switch {
+	case err != nil:
+		return 0, err
 	case d.errno != 0:
 		return 0, d.errno
 	case d.n == 0 && len(p) > 0:
@@ -97,61 +107,42 @@ func (d *direct) Read(p []byte) (int, error) {
 	return d.n, nil
 }
 
-// tryReceive is false when there was nothing to read for the time it may wait.
+// tryReceive is false when there is nothing to read yet.
 func (d *direct) tryReceive(fd uintptr) bool {
-	if d.keep {
-		ready, errno := rawPoll(fd)
-		d.keep = ready > 0 && errno == 0
-	}
-	d.n, d.errno = rawSocketCall(unix.SYS_RECVFROM, fd, d.p, unix.MSG_DONTWAIT)
-	if d.errno == unix.EAGAIN {
-		d.parked = true
-		return false
-	}
-	return true
+	d.n, d.errno = rawSocketCall(unix.SYS_RECVFROM, int(fd), d.p, unix.MSG_DONTWAIT)
+	return d.errno != unix.EAGAIN
 }
 
 // Write sends all of p, until the deadline.
 func (d *direct) Write(p []byte) (int, error) {
-	sent := 0
-	for sent < len(p) {
-		d.p = p[sent:]
-		if err := d.raw.Write(d.send); err != nil {
-			return sent, err
-		}
-		switch d.errno {
-		case 0:
-			sent += d.n
-		case unix.EINTR:
-		default:
-			return sent, d.errno
-		}
+	sent, errno := rawSocketCall(unix.SYS_SENDTO, d.fd, p, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+	switch {
+	case errno != 0:
+		sent = 0
+	case sent == len(p):
+		return sent, nil
 	}
-	return sent, nil
+	n, err := d.Conn.Write(p[sent:])
+	return sent + n, err
 }
 
-// trySend is false when there is no room.
-func (d *direct) trySend(fd uintptr) bool {
-	d.n, d.errno = rawSocketCall(unix.SYS_SENDTO, fd, d.p, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
-	return d.errno != unix.EAGAIN
-}
-
-// rawPoll waits for input, or for a signal, without telling the scheduler.
-func rawPoll(fd uintptr) (int, syscall.Errno) {
+// rawPoll waits for input, or for a signal, without telling the scheduler, and
+// reports whether there is input.
+func rawPoll(fd int) bool {
 	poll := unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
 	n, _, errno := syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&poll)), 1, 0, 0, 0, 0)
-	return int(n), errno
+	return errno == 0 && n > 0
 }
 
 // rawSocketCall is recvfrom or sendto without telling the scheduler; neither waits.
-func rawSocketCall(call, fd uintptr, p []byte, flags uintptr) (int, syscall.Errno) {
-	n, _, errno := syscall.RawSyscall6(call, fd, uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), flags, 0, 0)
+func rawSocketCall(call uintptr, fd int, p []byte, flags uintptr) (int, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall6(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), flags, 0, 0)
 	return int(n), errno
 }
 
 // quickAck is for [stream.quickAck].
 func (d *direct) quickAck() {
 	if d.tcp {
-		d.raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1) })
+		unix.SetsockoptInt(d.fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK, 1)
 	}
 }

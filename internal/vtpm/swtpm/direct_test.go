@@ -32,7 +32,7 @@ func pair(t *testing.T) (*direct, net.Conn) {
 		t.Fatal("a unix socket is not read directly")
 	}
 	t.Cleanup(func() { d.Close(); ends[1].Close() })
-	return d.(*direct), ends[1]
+	return d, ends[1]
 }
 
 // busy is a direct connection to which commands have come quickly, so that it keeps its processor.

@@ -61,7 +61,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	s.conns = map[net.Conn]bool{}
 	s.bufferSize.Store(usualBuffer)
 	if s.DataConn != nil {
-		s.attach(s.channel(s.DataConn))
+		s.attach(s.DataConn)
 	}
 	if s.ControlConn != nil {
 		s.start(s.ControlConn, s.controlSession)
@@ -132,14 +132,6 @@ func (s *Server) attach(c net.Conn) bool {
 	return true
 }
 
-// channel makes a connection what a data session reads.
-func (s *Server) channel(c net.Conn) net.Conn {
-	if s.Dedicated {
-		c, _ = newDirect(c)
-	}
-	return c
-}
-
 // dataSession serves c and gives the slot back; spoke is called once c has
 // sent something or gone.
 func (s *Server) dataSession(c net.Conn, spoke func()) {
@@ -174,7 +166,7 @@ func (s *Server) acceptData() {
 			c.Close()
 			return
 		}
-		if !s.start(s.channel(c), func(c net.Conn) { s.dataSession(c, spoke) }) {
+		if !s.start(c, func(c net.Conn) { s.dataSession(c, spoke) }) {
 			return
 		}
 	}
