@@ -44,7 +44,11 @@ func (t *TPM) commitFailure() tpm2.RC {
 
 // heal gives tries back as time passes (Part 1, 16.8.3).
 func (t *TPM) heal() {
-	nv, now := t.n(), t.time()
+	nv := t.n()
+	if nv.failedTries == 0 && !nv.lockoutAuthDisabled {
+		return
+	}
+	now := t.time()
 	if nv.failedTries > 0 && nv.recoveryTime > 0 {
 		if n := (now - t.ram.daAt) / (uint64(nv.recoveryTime) * 1000); n > 0 {
 			t.w().failedTries -= uint32(min(n, uint64(nv.failedTries)))

@@ -63,8 +63,8 @@ func (s *Server) serveControl(conn net.Conn) {
 		if c.in.fill(time.Time{}) != nil {
 			return
 		}
-		deadline := time.Now().Add(requestTimeout)
-		err := c.in.need(4, deadline)
+		l := &limit{within: requestTimeout}
+		err := c.in.need(4, l)
 		var response []byte
 		var cmd uint32
 		switch {
@@ -79,7 +79,7 @@ func (s *Server) serveControl(conn net.Conn) {
 				s.servePlatform(c.in, c.by)
 				return
 			}
-			if response, err = c.handle(cmd, deadline); err != nil {
+			if response, err = c.handle(cmd, l); err != nil {
 				return
 			}
 		}
@@ -111,8 +111,8 @@ func resultOf(err error) Result {
 
 // body gathers a body of n bytes; what follows in the same read is padding,
 // which serveControl drops. false means that it did not come in time.
-func (c *control) body(n int, deadline time.Time) ([]byte, bool, error) {
-	err := c.in.need(n, deadline)
+func (c *control) body(n int, l *limit) ([]byte, bool, error) {
+	err := c.in.need(n, l)
 	if isTimeout(err) {
 		return nil, false, nil
 	}
@@ -130,8 +130,8 @@ var bodySizes = map[uint32]int{
 }
 
 // handle answers one request. An error ends the connection.
-func (c *control) handle(cmd uint32, deadline time.Time) ([]byte, error) {
-	body, whole, err := c.body(bodySizes[cmd], deadline)
+func (c *control) handle(cmd uint32, l *limit) ([]byte, error) {
+	body, whole, err := c.body(bodySizes[cmd], l)
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +156,7 @@ func (c *control) handle(cmd uint32, deadline time.Time) ([]byte, error) {
 		c.Device.HashStart()
 		return c.result(Success), nil
 	case cmdHashData:
-		return c.hashData(body, deadline)
+		return c.hashData(body, l)
 	case cmdHashEnd:
 		c.Device.HashEnd()
 		return c.result(Success), nil
@@ -210,12 +210,12 @@ func (c *control) init(body []byte) []byte {
 	return c.result(resultOf(c.Device.PowerOn(c.by, flags&initDeleteVolatile != 0)))
 }
 
-func (c *control) hashData(body []byte, deadline time.Time) ([]byte, error) {
+func (c *control) hashData(body []byte, l *limit) ([]byte, error) {
 	n := binary.BigEndian.Uint32(body)
 	if n > maxHashData {
 		return c.result(Size), nil
 	}
-	data, whole, err := c.body(int(n), deadline)
+	data, whole, err := c.body(int(n), l)
 	if err != nil {
 		return nil, err
 	}
@@ -273,7 +273,7 @@ func (c *control) setStateBlob(body []byte) ([]byte, error) {
 		}
 		return nil, errors.New("a state blob beyond the limit")
 	}
-	data, whole, err := c.body(int(n), time.Now().Add(blobTimeout))
+	data, whole, err := c.body(int(n), &limit{within: blobTimeout})
 	if err != nil {
 		return nil, err
 	}

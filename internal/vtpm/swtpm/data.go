@@ -81,8 +81,8 @@ func (s *Server) serveData(conn net.Conn, spoke func()) {
 			}
 			spoke()
 		}
-		deadline := time.Now().Add(commandTimeout)
-		if in.need(4, deadline) != nil {
+		l := &limit{within: commandTimeout}
+		if in.need(4, l) != nil {
 			return
 		}
 		response = response[:0]
@@ -93,11 +93,11 @@ func (s *Server) serveData(conn net.Conn, spoke func()) {
 		}
 		switch kind {
 		case raw:
-			response, more = s.rawCommand(in, deadline, response)
+			response, more = s.rawCommand(in, l, response)
 		case framed:
-			response, more = s.framedCommand(in, deadline, response)
+			response, more = s.framedCommand(in, l, response)
 		case signal:
-			response, more = s.mssimSignal(in, deadline, response)
+			response, more = s.mssimSignal(in, l, response)
 		}
 		if len(response) > 0 && in.write(response) != nil {
 			return
@@ -113,15 +113,15 @@ func (s *Server) serveData(conn net.Conn, spoke func()) {
 }
 
 // rawCommand reads one TPM command by its size field and executes it.
-func (s *Server) rawCommand(in *stream, deadline time.Time, dst []byte) (response []byte, more bool) {
-	if in.need(tpmHeader, deadline) != nil {
+func (s *Server) rawCommand(in *stream, l *limit, dst []byte) (response []byte, more bool) {
+	if in.need(tpmHeader, l) != nil {
 		return dst, false
 	}
 	size := binary.BigEndian.Uint32(in.buf[2:])
 	if size < tpmHeader || size > maxCommand {
 		return append(dst, refusal(rcCommandSize)...), false
 	}
-	if in.need(int(size), deadline) != nil {
+	if in.need(int(size), l) != nil {
 		return dst, false
 	}
 	return s.execute(uint8(s.locality.Load()), in.take(int(size)), dst), true
@@ -129,9 +129,9 @@ func (s *Server) rawCommand(in *stream, deadline time.Time, dst []byte) (respons
 
 // framedCommand reads u32 8, u8 locality, u32 size and the command; the answer
 // is u32 size, the response, u32 0.
-func (s *Server) framedCommand(in *stream, deadline time.Time, dst []byte) (response []byte, more bool) {
+func (s *Server) framedCommand(in *stream, l *limit, dst []byte) (response []byte, more bool) {
 	const prefix = 9
-	if in.need(prefix, deadline) != nil {
+	if in.need(prefix, l) != nil {
 		return dst, false
 	}
 	head := in.take(prefix)
@@ -141,7 +141,7 @@ func (s *Server) framedCommand(in *stream, deadline time.Time, dst []byte) (resp
 	switch {
 	case !more:
 		dst = append(dst, refusal(rcCommandSize)...)
-	case in.need(int(size), deadline) != nil:
+	case in.need(int(size), l) != nil:
 		return dst[:0], false
 	default:
 		cmd := in.take(int(size))

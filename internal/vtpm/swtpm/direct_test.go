@@ -37,7 +37,7 @@ func pair(t *testing.T) (*direct, net.Conn) {
 
 // busy is a direct connection to which commands have come quickly, so that it keeps its processor.
 func busy(d *direct) *direct {
-	d.streak, d.turn = quickStreak, time.Now()
+	d.streak, d.turn = quickStreak, d.now()
 	return d
 }
 
@@ -174,7 +174,7 @@ func TestDirectAllocations(t *testing.T) {
 		if _, err := d.Read(b); err != nil {
 			t.Fatal(err)
 		}
-		d.Write(x)
+		d.send(x)
 		far.Read(b)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)

@@ -38,7 +38,7 @@ const (
 var zero = []byte{0, 0, 0, 0}
 
 // mssimSignal answers a word of the command port other than SEND_COMMAND.
-func (s *Server) mssimSignal(in *stream, deadline time.Time, dst []byte) (response []byte, more bool) {
+func (s *Server) mssimSignal(in *stream, l *limit, dst []byte) (response []byte, more bool) {
 	running := s.Device.Running()
 	switch binary.BigEndian.Uint32(in.take(4)) {
 	case mssimHashStart:
@@ -52,11 +52,11 @@ func (s *Server) mssimSignal(in *stream, deadline time.Time, dst []byte) (respon
 		}
 		return append(dst, zero...), true
 	case mssimHashData:
-		if in.need(4, deadline) != nil {
+		if in.need(4, l) != nil {
 			return dst, false
 		}
 		n := binary.BigEndian.Uint32(in.take(4))
-		if n > maxHashData || in.need(int(n), deadline) != nil {
+		if n > maxHashData || in.need(int(n), l) != nil {
 			return dst, false
 		}
 		if data := in.take(int(n)); running {
@@ -64,7 +64,7 @@ func (s *Server) mssimSignal(in *stream, deadline time.Time, dst []byte) (respon
 		}
 		return append(dst, zero...), true
 	case mssimRemoteHandshake:
-		if in.need(4, deadline) != nil {
+		if in.need(4, l) != nil {
 			return dst, false
 		}
 		in.take(4) // the client's version; there has been only one
@@ -86,7 +86,7 @@ func (s *Server) servePlatform(in *stream, by Peer) {
 		if len(in.buf) == 0 && in.fill(time.Time{}) != nil {
 			return
 		}
-		if in.need(4, time.Now().Add(requestTimeout)) != nil {
+		if in.need(4, &limit{within: requestTimeout}) != nil {
 			return
 		}
 		answer := uint32(0)

@@ -89,12 +89,26 @@ func (s *stream) reserve(n int) {
 	}
 }
 
+// limit says when the rest of a request must be there. It begins to run when
+// something is missing: most requests come whole, and the clock costs something.
+type limit struct {
+	within time.Duration
+	at     time.Time
+}
+
+func (l *limit) deadline() time.Time {
+	if l.at.IsZero() {
+		l.at = time.Now().Add(l.within)
+	}
+	return l.at
+}
+
 // need gathers until n bytes are there.
-func (s *stream) need(n int, deadline time.Time) error {
+func (s *stream) need(n int, l *limit) error {
 	s.reserve(min(n, len(s.buf)+maxCommand)) // what is only announced takes no room yet
 	for len(s.buf) < n {
 		s.quickAck()
-		if err := s.fill(deadline); err != nil {
+		if err := s.fill(l.deadline()); err != nil {
 			return err
 		}
 	}
@@ -132,6 +146,11 @@ func (s *stream) drop() {
 }
 
 func (s *stream) write(p []byte) error {
+	if d, ok := s.conn.(*direct); ok {
+		if p = p[d.send(p):]; len(p) == 0 {
+			return nil
+		}
+	}
 	// Put off every quarter of the limit, so that a write has three quarters at least.
 	if now := time.Now(); now.Sub(s.wroteAt) > writeTimeout/4 {
 		if err := s.conn.SetWriteDeadline(now.Add(writeTimeout)); err != nil {
