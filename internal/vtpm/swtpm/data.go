@@ -74,12 +74,16 @@ func (s *Server) serveData(conn net.Conn, spoke func()) {
 		}
 	}
 	var response []byte
+	heard := false
 	for {
 		if len(in.buf) == 0 {
 			if in.fill(time.Time{}) != nil {
 				return
 			}
-			spoke()
+			if !heard {
+				heard = true
+				spoke()
+			}
 		}
 		l := &limit{within: commandTimeout}
 		if in.need(4, l) != nil {
