@@ -7,15 +7,15 @@ import (
 
 // asProgram turns the command line of swtpm, swtpm_setup or swtpm_ioctl into
 // ours when the program was called by one of these names, so that libvirt and
-// scripts find what they look for; a TPM that swtpm left is taken over. Any
-// other name changes nothing.
+// scripts find what they look for: a TPM that swtpm left is taken over, and a
+// new one has the algorithms that swtpm's have. Any other name changes nothing.
 func asProgram(args []string) []string {
 	if len(args) == 0 {
 		return []string{"vouchsafe"}
 	}
 	words, ok := map[string][]string{
-		"swtpm":       {"vouchsafe", "vtpm", "serve", "--take-over"},
-		"swtpm_setup": {"vouchsafe", "vtpm", "setup"},
+		"swtpm":       {"vouchsafe", "vtpm", "serve", "--take-over", "--algorithms=classical"},
+		"swtpm_setup": {"vouchsafe", "vtpm", "setup", "--profile-name=null"},
 		"swtpm_ioctl": {"vouchsafe", "vtpm", "control"},
 	}[strings.TrimPrefix(filepath.Base(args[0]), "vouchsafe-")]
 	if !ok {

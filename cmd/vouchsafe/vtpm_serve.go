@@ -28,6 +28,7 @@ type serveFlags struct {
 	port, fd, minGeneration               string
 	printCapabilities, printStates, about bool
 	takeOver                              bool
+	algorithms                            string
 }
 
 func newVTPMServeCommand(a *app) *cobra.Command {
@@ -62,6 +63,7 @@ program takes the same command line.`,
 	fl.StringVar(&f.migration, "migration", "", "shared storage: incoming,release-lock-outgoing")
 	fl.StringVar(&f.minGeneration, "min-generation", "0", "refuse a state older than this generation")
 	fl.BoolVar(&f.takeOver, "take-over", false, "take over the TPM of swtpm in --tpmstate when there is no other; the name swtpm implies it")
+	fl.StringVar(&f.algorithms, "algorithms", "all", "of a TPM that is made here: all, or classical (see vtpm setup); the name swtpm implies classical")
 	fl.StringVar(&f.locality, "locality", "", "reject-locality-4,allow-set-locality")
 	fl.StringVar(&f.log, "log", "", "file=FILE|fd=N[,level=N][,truncate]; file=- for none (default: standard error)")
 	fl.StringVar(&f.pid, "pid", "", "write the process id: file=FILE|fd=N")
@@ -122,6 +124,9 @@ func serveVTPM(ctx context.Context, a *app, f serveFlags) error {
 		log.Info("noted: --seccomp; this program runs no machine code of a guest and installs no filter", "seccomp", f.seccomp)
 	}
 	cfg := vtpm.Config{Dir: dir, Mode: mode, Log: log, TakeOver: f.takeOver}
+	if cfg.AlgorithmSet, err = algorithmSet(f.algorithms); err != nil {
+		return err
+	}
 	flags, err := parseSettings("flags", f.flags, "not-need-init", "startup-clear", "startup-state", "startup-none", "disable-auto-shutdown")
 	if err != nil {
 		return err

@@ -27,6 +27,7 @@ type setupFlags struct {
 	createSRK, takeOwnership, ecc, decryption, printV bool
 	printCapabilities                                 bool
 	createConfigFiles                                 string
+	algorithms, profile, profileName                  string
 }
 
 func newVTPMSetupCommand(a *app) *cobra.Command {
@@ -40,7 +41,12 @@ The options are those of swtpm_setup, so libvirt calls it unchanged.`,
 		Example: `  vouchsafe vtpm setup --tpm2 --tpmstate /var/lib/vtpm/web1 --vmid web1 \
       --create-ek-cert --create-platform-cert --lock-nvram --pcr-banks sha256,sha384`,
 		Args: exactArgs(0),
-		RunE: func(*cobra.Command, []string) error { return a.refused(setupVTPM(a, f)) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.reconfigure && f.algorithms != "" && !cmd.Flags().Changed("pcr-banks") {
+				f.pcrBanks = "-" // as they are
+			}
+			return a.refused(setupVTPM(a, f))
+		},
 	}
 	fl := cmd.Flags()
 	fl.SortFlags = false
@@ -65,10 +71,13 @@ The options are those of swtpm_setup, so libvirt calls it unchanged.`,
 	fl.BoolVar(&f.takeOwnership, "take-ownership", false, "the same as --create-spk: a TPM 2.0's owner is the guest")
 	fl.BoolVar(&f.ecc, "ecc", false, "the storage root key is P-384 (default RSA-2048)")
 	fl.StringVar(&f.pcrBanks, "pcr-banks", "sha256", "PCR banks to activate, comma-separated; - leaves all active")
+	fl.StringVar(&f.algorithms, "algorithms", "", "all, or classical: without ML-KEM and ML-DSA, which some programs in guests do not know (default all; with --reconfigure: as it is)")
+	fl.StringVar(&f.profileName, "profile-name", "", "of a new vTPM: null or default-v1, as libtpms has them, is classical; all is all")
+	fl.StringVar(&f.profile, "profile", "", `the same as JSON: {"Name": "default-v1"}`)
 	fl.StringVar(&f.writeCerts, "write-ek-cert-files", "", "write the EK certificates (DER) into this directory too")
 	fl.BoolVar(&f.overwrite, "overwrite", false, "replace a vTPM that is there: its keys are lost")
 	fl.BoolVar(&f.notOverwrite, "not-overwrite", false, "leave a vTPM that is there, and succeed")
-	fl.BoolVar(&f.reconfigure, "reconfigure", false, "change the PCR banks of a vTPM that is there")
+	fl.BoolVar(&f.reconfigure, "reconfigure", false, "change the PCR banks, or the algorithms, of a vTPM that is there")
 	fl.StringVar(&f.keyfile, "keyfile", "", "seal the state with the key (hexadecimal) in this file")
 	fl.StringVar(&f.keyfileFD, "keyfile-fd", "", "the same, from a descriptor")
 	fl.StringVar(&f.pwdfile, "pwdfile", "", "seal the state with the passphrase in this file")
@@ -100,7 +109,7 @@ func setupVTPM(a *app, f setupFlags) error {
 	case f.printCapabilities:
 		return a.printJSON(capabilityList{"swtpm_setup", []string{
 			"tpm-2.0", "cmdarg-keyfile-fd", "cmdarg-pwdfile-fd", "tpm12-not-need-root", "cmdarg-write-ek-cert-files",
-			"cmdarg-create-config-files", "cmdarg-reconfigure-pcr-banks", "tpm2-rsa-keysize-2048",
+			"cmdarg-create-config-files", "cmdarg-reconfigure-pcr-banks", "cmdarg-profile", "tpm2-rsa-keysize-2048",
 		}, version})
 	case f.createConfigFiles != "":
 		return nil
@@ -178,7 +187,11 @@ func setUp(a *app, f setupFlags, cfg vtpm.Config, p vtpm.Provisioning, log *slog
 		EKs  []made   `json:"eks"`
 		Took string   `json:"took"`
 		Bank []string `json:"pcr_banks,omitempty"`
-	}{instance.ID().String(), cfg.Dir, []made{}, time.Since(start).Round(time.Millisecond).String(), p.Banks}
+		Algs string   `json:"algorithms,omitempty"`
+	}{instance.ID().String(), cfg.Dir, []made{}, time.Since(start).Round(time.Millisecond).String(), p.Banks, ""}
+	if p.AlgorithmSet != nil {
+		doc.Algs = algorithmsOf(*p.AlgorithmSet)
+	}
 	for _, ek := range eks {
 		m := made{EK: ek.Name, Handle: fmt.Sprintf("0x%08x", uint32(ek.Handle))}
 		if ek.Certificate != nil {
@@ -204,6 +217,10 @@ func setUp(a *app, f setupFlags, cfg vtpm.Config, p vtpm.Provisioning, log *slog
 // provisioning turns the options into what a manufacturer does.
 func provisioning(f setupFlags, log *slog.Logger) (vtpm.Provisioning, error) {
 	p := vtpm.Provisioning{Lock: f.lockNVRAM}
+	var err error
+	if p.AlgorithmSet, err = f.algorithmSet(); err != nil {
+		return p, err
+	}
 	if f.pcrBanks != "-" && f.pcrBanks != "" {
 		p.Banks = strings.Split(f.pcrBanks, ",")
 		if err := vtpm.CheckBanks(p.Banks); err != nil {

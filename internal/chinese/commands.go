@@ -405,5 +405,12 @@ var commands = []text{
 	{"the state directory %s is not there", "状态目录 %s 不存在"},
 	{"--tpmstate %s is no directory", "--tpmstate %s 不是目录"},
 	{"--pcr-banks: %w", "--pcr-banks：%w"},
+	{"--algorithms %s: it is all or classical", "--algorithms %s：应为 all 或 classical"},
+	{"--profile: %w", "--profile：%w"},
+	{"--profile '{\"Name\": \"default-v1\"}'", "--profile '{\"Name\": \"default-v1\"}'"},
+	{"--profile: single algorithms, commands and attributes cannot be chosen", "--profile：不能单独选择算法、命令或属性"},
+	{"use a profile that has a name: null, default-v1 or all", "请使用有名称的配置：null、default-v1 或 all"},
+	{"--profile-name %s: there is no such profile", "--profile-name %s：没有这样的配置"},
+	{"use null, default-v1 or all", "请使用 null、default-v1 或 all"},
 	{"--write-ek-cert-files: %w", "--write-ek-cert-files：%w"},
 }

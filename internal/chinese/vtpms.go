@@ -25,6 +25,7 @@ var vtpms = []text{
 	{"making the platform certificate: %w", "生成平台证书：%w"},
 	{"making the storage root key: %w", "生成 SRK：%w"},
 	{"activating PCR banks: %w", "启用 PCR 组：%w"},
+	{"choosing the algorithms: %w", "选择算法：%w"},
 	{"there is no template for %s", "%s 没有模板"},
 	{"%q is no PCR bank: sha1, sha256, sha384 or sha512", "%q 不是 PCR 组：可选 sha1、sha256、sha384、sha512"},
 	{"a TPM needs one PCR bank", "TPM 至少需要一个 PCR 组"},

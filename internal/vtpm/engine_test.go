@@ -305,3 +305,40 @@ func TestHostileBlobs(t *testing.T) {
 		give(bad, vol)
 	}
 }
+
+// hasMLKEM asks the TPM for the algorithm.
+func hasMLKEM(t *testing.T, i *Instance) (found bool) {
+	t.Helper()
+	if err := i.Use(func(c *client.Client) error {
+		var r tpm2.GetCapabilityResponse
+		err := c.Execute(&tpm2.GetCapability{Capability: tpm2.CapAlgs, Property: uint32(tpm2.AlgMLKEM), PropertyCount: 1}, &r)
+		list := r.CapabilityData.Data.Algorithms
+		found = len(list) == 1 && list[0].Alg == tpm2.AlgMLKEM
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// TestAlgorithmSet: what a new TPM has, what a later choice makes of it, and
+// that a TPM of swtpm goes on without what it never had.
+func TestAlgorithmSet(t *testing.T) {
+	all, classical := uint32(0), uint32(ClassicalSet)
+	for _, c := range []struct {
+		made uint32
+		then *uint32
+		want bool
+	}{{all, nil, true}, {classical, nil, false}, {all, &classical, false}, {classical, &all, true}} {
+		i := openEngine(t, Config{Dir: t.TempDir(), AlgorithmSet: c.made})
+		if _, err := i.Provision(Provisioning{AlgorithmSet: c.then}); err != nil {
+			t.Fatal(err)
+		}
+		if hasMLKEM(t, i) != c.want {
+			t.Errorf("made with %d, then %v: ML-KEM is there: %v", c.made, c.then, !c.want)
+		}
+	}
+	if hasMLKEM(t, openEngine(t, Config{Dir: foreignDir(t, "clear"), TakeOver: true})) {
+		t.Error("a TPM that was taken over has ML-KEM")
+	}
+}

@@ -20,7 +20,7 @@ type counter struct {
 }
 
 var counterMaker = maker{
-	manufacture: func(s store, _ int) (machine, error) {
+	manufacture: func(s store, _ int, _ uint32) (machine, error) {
 		c := &counter{store: s}
 		return c, s.Put(c.Permanent())
 	},

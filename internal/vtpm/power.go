@@ -35,7 +35,7 @@ type store interface{ Put(permanent []byte) error }
 // maker makes machines with a largest command and response (0: the usual one);
 // engine.go has the real one.
 type maker struct {
-	manufacture func(s store, buffer int) (machine, error)
+	manufacture func(s store, buffer int, algorithmSet uint32) (machine, error)
 	powerOn     func(s store, permanent []byte, buffer int) (machine, error)
 }
 
@@ -86,7 +86,7 @@ func (i *Instance) on(deleteVolatile bool) (how string, err error) {
 	switch {
 	case perm == nil:
 		how = howManufactured
-		t, err = i.maker.manufacture(i, int(i.buffer.Load()))
+		t, err = i.maker.manufacture(i, int(i.buffer.Load()), i.cfg.AlgorithmSet)
 	default:
 		how = howFromState
 		t, err = i.maker.powerOn(i, perm, int(i.buffer.Load()))

@@ -44,6 +44,8 @@ type Provisioning struct {
 	Lock bool
 	// SRK makes a storage root key persistent: "rsa2048", "secp384r1" or "".
 	SRK string
+	// AlgorithmSet, when not nil, is the TPM's from now on: 0 for all, or ClassicalSet.
+	AlgorithmSet *uint32
 	// Banks are the PCR banks to activate (sha1, sha256, …); nil leaves them.
 	Banks []string
 }
@@ -108,6 +110,11 @@ func provision(c *client.Client, p Provisioning) ([]EK, error) {
 	}
 	if err := makeSRK(c, p.SRK); err != nil {
 		return nil, fmt.Errorf("making the storage root key: %w", err)
+	}
+	if p.AlgorithmSet != nil {
+		if err := c.Execute(&tpm2.SetAlgorithmSet{AuthHandle: tpm2.RHPlatform, AlgorithmSet: *p.AlgorithmSet}, nil, platform()); err != nil {
+			return nil, fmt.Errorf("choosing the algorithms: %w", err)
+		}
 	}
 	if p.Banks != nil {
 		if err := activate(c, p.Banks); err != nil {

@@ -48,6 +48,9 @@ type Config struct {
 	// TakeOver makes the first state of a directory from swtpm's state in it,
 	// if there is one, as Import does.
 	TakeOver bool
+	// AlgorithmSet is that of a TPM which is made here: 0 for all, or ClassicalSet.
+	// One that is there, or is taken over, keeps its own.
+	AlgorithmSet uint32
 	// NoAutoShutdown leaves out the TPM2_Shutdown that is otherwise sent for a
 	// guest that was switched off without one.
 	NoAutoShutdown bool

@@ -206,7 +206,7 @@ func look(t *testing.T, c *client.Client) map[string]string {
 	for _, p := range capability(tpm2.CapTPMProperties, 0x200, 254).TPMProperties {
 		switch p.Property {
 		case tpm2.PTPermanent, tpm2.PTStartupClear, tpm2.PTHRNVIndex, tpm2.PTNVCounters, tpm2.PTLockoutCounter, tpm2.PTMaxAuthFail,
-			tpm2.PTLockoutInterval, tpm2.PTLockoutRecovery, tpm2.PTAuditCounter0, tpm2.PTAuditCounter1, tpm2.PTAlgorithmSet, tpm2.PTHRActive, tpm2.PTHRLoaded, tpm2.PTHRPersistent:
+			tpm2.PTLockoutInterval, tpm2.PTLockoutRecovery, tpm2.PTAuditCounter0, tpm2.PTAuditCounter1, tpm2.PTHRActive, tpm2.PTHRLoaded, tpm2.PTHRPersistent:
 			seen[fmt.Sprintf("property %x", uint32(p.Property))] = fmt.Sprintf("%x", p.Value)
 		}
 	}

@@ -46,7 +46,7 @@ func (t *TPM) getCapability(_ *call, in *tpm2.GetCapability, out *tpm2.GetCapabi
 	from, n := in.Property, in.PropertyCount
 	switch in.Capability {
 	case tpm2.CapAlgs:
-		d.Algorithms, out.MoreData = page(algList, n, maxCapAlgs, func(a tpm2.TPMSAlgProperty) uint32 { return uint32(a.Alg) }, from)
+		d.Algorithms, out.MoreData = page(t.algorithms(), n, maxCapAlgs, func(a tpm2.TPMSAlgProperty) uint32 { return uint32(a.Alg) }, from)
 	case tpm2.CapHandles:
 		list, ok := t.handles(tpm2.Handle(from))
 		if !ok {
@@ -87,14 +87,15 @@ func (t *TPM) getCapability(_ *call, in *tpm2.GetCapability, out *tpm2.GetCapabi
 
 var curves = []tpm2.ECCCurve{tpm2.ECCNISTP256, tpm2.ECCNISTP384, tpm2.ECCNISTP521}
 
-var algList = func() (out []tpm2.TPMSAlgProperty) {
+// algorithms lists what the TPM has, by identifier.
+func (t *TPM) algorithms() (out []tpm2.TPMSAlgProperty) {
 	for a, attributes := range algorithms {
-		if attributes != 0 {
+		if t.implements(tpm2.AlgID(a)) {
 			out = append(out, tpm2.TPMSAlgProperty{Alg: tpm2.AlgID(a), AlgProperties: attributes})
 		}
 	}
 	return out
-}()
+}
 
 // commandList is TPMA_CC of every command, by code.
 func commandList() (out []tpm2.CCAttributes) {
@@ -102,6 +103,14 @@ func commandList() (out []tpm2.CCAttributes) {
 		out = append(out, commands[i].info.Attributes())
 	}
 	return out
+}
+
+// mlParameterSets are all but ML-KEM-512 and external Mu (Part 2, 8.13).
+func (t *TPM) mlParameterSets() uint32 {
+	if !t.implements(tpm2.AlgMLKEM) {
+		return 0
+	}
+	return 0x3e
 }
 
 // handles lists the handles in use of the space that first is in (Part 3, 30.2.1).
@@ -260,7 +269,7 @@ func (t *TPM) properties() []tpm2.TPMSTaggedProperty {
 	add(tpm2.PTNVBufferMax, maxNVBuffer)
 	add(tpm2.PTModes, 0)
 	add(tpm2.PTMaxCapBuffer, maxCapBuffer)
-	add(tpm2.PTMLParameterSets, 0x3e) // all but ML-KEM-512 and external Mu (Part 2, 8.13)
+	add(tpm2.PTMLParameterSets, t.mlParameterSets())
 
 	add(tpm2.PTPermanent, t.permanentAttributes())
 	add(tpm2.PTStartupClear, t.startupClearAttributes())

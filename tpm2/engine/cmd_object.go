@@ -230,7 +230,7 @@ func (t *TPM) createLoaded(c *call, in *tpm2.CreateLoaded, out *tpm2.CreateLoade
 	if parent != nil && !derive && childCheck(parent) != tpm2.RCSuccess || parent != nil && parent.sens == nil {
 		return tpm2.RCType.Handle(1)
 	}
-	pub, label, rc := parseTemplate(in.InPublic, derive)
+	pub, label, rc := t.parseTemplate(in.InPublic, derive)
 	if rc != tpm2.RCSuccess {
 		return rc.Param(2)
 	}
@@ -282,9 +282,9 @@ func (t *TPM) createLoaded(c *call, in *tpm2.CreateLoaded, out *tpm2.CreateLoade
 
 // parseTemplate reads a TPM2B_TEMPLATE, whose unique field is a label and a
 // context when an object is to be derived (Part 2, 12.2.6).
-func parseTemplate(b []byte, derive bool) (*tpm2.TPMTPublic, *tpm2.TPMSDerive, tpm2.RC) {
+func (t *TPM) parseTemplate(b []byte, derive bool) (*tpm2.TPMTPublic, *tpm2.TPMSDerive, tpm2.RC) {
 	d := tpm2.NewDecoder(b)
-	d.Implements(implementsAlg, implementsCurve)
+	d.Implements(t.implements, implementsCurve)
 	pub := new(tpm2.TPMTPublic)
 	if !derive {
 		d.Decode(pub, false)

@@ -60,7 +60,7 @@ func (t *TPM) ppCommands(_ *call, in *tpm2.PPCommands, _ *tpm2.PPCommandsRespons
 }
 
 // setAlgorithmSet is TPM2_SetAlgorithmSet (Part 3, 26.3). What a set means is the
-// vendor's to say: here every one has all algorithms, and the number is remembered.
+// vendor's to say: see [ClassicalSet]; other numbers are only remembered.
 func (t *TPM) setAlgorithmSet(_ *call, in *tpm2.SetAlgorithmSet, _ *tpm2.SetAlgorithmSetResponse) tpm2.RC {
 	t.w().algorithmSet = in.AlgorithmSet
 	return tpm2.RCSuccess

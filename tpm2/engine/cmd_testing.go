@@ -11,7 +11,7 @@ func (t *TPM) selfTest(*call, *tpm2.SelfTest, *tpm2.SelfTestResponse) tpm2.RC {
 
 func (t *TPM) incrementalSelfTest(_ *call, in *tpm2.IncrementalSelfTest, _ *tpm2.IncrementalSelfTestResponse) tpm2.RC {
 	for _, alg := range in.ToTest {
-		if !implementsAlg(alg) {
+		if !t.implements(alg) {
 			return tpm2.RCValue.Param(1)
 		}
 	}

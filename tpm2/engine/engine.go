@@ -39,6 +39,8 @@ type Config struct {
 	Clock   func() time.Duration // monotonic time from any origin; nil: the runtime's
 	Store   Store                // nil: state is kept in memory only
 	Buffer  int                  // the largest command and response, up to MaxLargeSize; 0: MaxCommandSize
+
+	AlgorithmSet uint32 // of a TPM that is being made: 0 or ClassicalSet
 }
 
 // TPM is one TPM. Its methods may be called from several goroutines; it does
@@ -95,7 +97,7 @@ func newTPM(cfg Config) *TPM {
 		cfg.Clock = func() time.Duration { return time.Since(start) }
 	}
 	t := &TPM{cfg: cfg, rng: newRNG(cfg.Entropy)}
-	t.dec.Implements(implementsAlg, implementsCurve)
+	t.dec.Implements(t.implements, implementsCurve)
 	t.dec.KeepMemory()
 	return t
 }

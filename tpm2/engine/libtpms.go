@@ -150,7 +150,8 @@ func (x *takeover) permanent() error {
 	}
 
 	nv.banks = x.takeBanks(p.NextBanks)
-	nv.auditHash, nv.auditCounter, nv.algorithmSet = p.AuditHash, p.AuditCounter, p.AlgorithmSet
+	nv.auditHash, nv.auditCounter = p.AuditHash, p.AuditCounter
+	nv.algorithmSet = ClassicalSet // its guest sees the algorithms that it knows
 	nv.audited, nv.ppCommands = x.implemented(p.Audited), x.implemented(p.PPCommands)
 	nv.pcrPolicy = takePolicy(p.PCRPolicy)
 	if err := x.objects(); err != nil {

@@ -47,6 +47,18 @@ func implementsAlg(a tpm2.AlgID) bool {
 	return int(a) < len(algorithms) && algorithms[a] != 0
 }
 
+// ClassicalSet is the algorithm set (TPM2_SetAlgorithmSet, TPM_PT_ALGORITHM_SET)
+// without the post-quantum algorithms of version 185: some programs refuse a list
+// with an algorithm that they do not know. Every other number stands for all.
+const ClassicalSet = 1
+
+// implements reports whether the algorithm is in this TPM's set. Objects that
+// were there before the set was changed stay.
+func (t *TPM) implements(a tpm2.AlgID) bool {
+	postQuantum := a == tpm2.AlgMLKEM || a == tpm2.AlgMLDSA
+	return implementsAlg(a) && !(postQuantum && t.n().algorithmSet == ClassicalSet)
+}
+
 // implementsCurve reports whether the curve is implemented.
 func implementsCurve(c tpm2.ECCCurve) bool {
 	return c == tpm2.ECCNISTP256 || c == tpm2.ECCNISTP384 || c == tpm2.ECCNISTP521

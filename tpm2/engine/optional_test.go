@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	encoding "encoding/asn1"
+	"slices"
 	"testing"
 	"time"
 
@@ -97,6 +98,55 @@ func TestPCRAuthorization(t *testing.T) {
 	b.ok(&tpm2.GetCapability{Capability: tpm2.CapTPMProperties, Property: uint32(tpm2.PTAlgorithmSet), PropertyCount: 1}, &r)
 	if got := r.CapabilityData.Data.TPMProperties[0].Value; got != 7 {
 		t.Errorf("algorithm set %d", got)
+	}
+}
+
+// The classical set is all but ML-KEM and ML-DSA, wherever an algorithm can be named.
+func TestClassicalSet(t *testing.T) {
+	b := newBench(t)
+	algorithms := func() (out []tpm2.AlgID) {
+		var r tpm2.GetCapabilityResponse
+		b.ok(&tpm2.GetCapability{Capability: tpm2.CapAlgs, PropertyCount: 1000}, &r)
+		for _, a := range r.CapabilityData.Data.Algorithms {
+			out = append(out, a.Alg)
+		}
+		return out
+	}
+	sets := func() uint32 {
+		var r tpm2.GetCapabilityResponse
+		b.ok(&tpm2.GetCapability{Capability: tpm2.CapTPMProperties, Property: uint32(tpm2.PTMLParameterSets), PropertyCount: 1}, &r)
+		return r.CapabilityData.Data.TPMProperties[0].Value
+	}
+	all := algorithms()
+	choose := &tpm2.SetAlgorithmSet{AuthHandle: tpm2.RHPlatform, AlgorithmSet: ClassicalSet}
+	b.refused(tpm2.RCValue.Handle(1), &tpm2.SetAlgorithmSet{AuthHandle: tpm2.RHOwner, AlgorithmSet: ClassicalSet})
+	b.ok(choose, nil)
+	b.powerCycle(tpm2.SUClear)
+	if want := slices.DeleteFunc(slices.Clone(all), func(a tpm2.AlgID) bool { return a == tpm2.AlgMLKEM || a == tpm2.AlgMLDSA }); !slices.Equal(algorithms(), want) || len(want) != len(all)-2 {
+		t.Errorf("algorithms %x", algorithms())
+	}
+	if sets() != 0 {
+		t.Errorf("parameter sets 0x%x", sets())
+	}
+	for _, pub := range []template{mlkemStorage(tpm2.MLKEM768), mldsaSigning(tpm2.MLDSA44)} {
+		b.refused(tpm2.RCType.Param(2), &tpm2.CreatePrimary{PrimaryHandle: tpm2.RHOwner, InPublic: pub})
+		b.refused(tpm2.RCType.Param(2), &tpm2.CreateLoaded{ParentHandle: tpm2.RHOwner, InPublic: tpm2.Marshal(&pub)})
+		b.refused(tpm2.RCType.Param(1), &tpm2.TestParms{Parameters: tpm2.TPMTPublicParms{Type: pub.Type, Parameters: pub.Parameters}})
+		b.refused(tpm2.RCValue.Param(1), &tpm2.IncrementalSelfTest{ToTest: []tpm2.AlgID{pub.Type}})
+	}
+	choose.AlgorithmSet = 0
+	b.ok(choose, nil)
+	if !slices.Equal(algorithms(), all) || sets() == 0 {
+		t.Errorf("all again: %x", algorithms())
+	}
+	b.primary(tpm2.RHOwner, mlkemStorage(tpm2.MLKEM768))
+
+	cfg := b.config()
+	cfg.Store, cfg.AlgorithmSet = nil, ClassicalSet
+	b.tpm = must(Manufacture(cfg))
+	b.ok(&tpm2.Startup{}, nil)
+	if sets() != 0 {
+		t.Error("made classical, it is not")
 	}
 }
 

@@ -136,6 +136,8 @@ func (t *TPM) manufacture() *nvram {
 		audited:    []tpm2.CC{tpm2.CCSetCommandCodeAuditStatus},
 		ppCommands: []tpm2.CC{tpm2.CCPPCommands},
 		pcrPolicy:  noPolicy,
+
+		algorithmSet: t.cfg.AlgorithmSet,
 	}
 	nv.orderly = orderlyClear
 	return nv
