@@ -52,7 +52,7 @@ func (t *TPM) getCapability(_ *call, in *tpm2.GetCapability, out *tpm2.GetCapabi
 		if !ok {
 			return tpm2.RCHandle.Param(2)
 		}
-		d.Handles, out.MoreData = page(list, n, maxCapHandles, func(h tpm2.Handle) uint32 { return uint32(h) }, from)
+		d.Handles, out.MoreData = page(list, n, maxCapHandles, inSpace, inSpace(tpm2.Handle(from)))
 	case tpm2.CapCommands:
 		d.Command, out.MoreData = page(commandList(), n, maxCapCC, func(a tpm2.CCAttributes) uint32 { return uint32(a & 0xffff) }, from)
 	case tpm2.CapPPCommands:
@@ -113,6 +113,10 @@ func (t *TPM) mlParameterSets() uint32 {
 	return 0x3e
 }
 
+// inSpace is the number of a handle among those of its space, by which
+// TPM2_GetCapability counts: sessions of both kinds share their numbers.
+func inSpace(h tpm2.Handle) uint32 { return uint32(h) & 0xffffff }
+
 // handles lists the handles in use of the space that first is in (Part 3, 30.2.1).
 func (t *TPM) handles(first tpm2.Handle) (out []tpm2.Handle, ok bool) {
 	switch first.Space() {
@@ -124,16 +128,16 @@ func (t *TPM) handles(first tpm2.Handle) (out []tpm2.Handle, ok bool) {
 		for _, x := range t.n().indexes {
 			out = append(out, x.pub.NVIndex)
 		}
-	case tpm2.HTHMACSession: // loaded sessions of both kinds
+	case tpm2.HTHMACSession: // loaded sessions of both kinds, each by its own handle: it can be flushed
 		for _, s := range t.ram.sessions {
 			if s != nil {
-				out = append(out, tpm2.HMACSessionFirst|s.handle&0xffffff)
+				out = append(out, s.handle)
 			}
 		}
-	case tpm2.HTPolicySession: // saved sessions
+	case tpm2.HTPolicySession: // saved sessions, of which the kind is not told
 		for i, seq := range t.ram.reset.savedAt {
 			if seq != 0 {
-				out = append(out, tpm2.PolicySessionFirst|tpm2.Handle(i))
+				out = append(out, tpm2.HMACSessionFirst|tpm2.Handle(i))
 			}
 		}
 	case tpm2.HTPermanent:

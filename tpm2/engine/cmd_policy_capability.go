@@ -56,7 +56,7 @@ func (t *TPM) property(c tpm2.CAP, p uint32) (wire []byte, ok bool, rc tpm2.RC) 
 	case len(d.Algorithms) > 0:
 		got = uint32(d.Algorithms[0].Alg)
 	case len(d.Handles) > 0:
-		got = uint32(d.Handles[0])
+		got = p&^0xffffff | inSpace(d.Handles[0]) // saved sessions are listed as if of another space
 	case len(d.Command) > 0:
 		got = uint32(d.Command[0] & 0xffff)
 	case len(d.PPCommands) > 0:

@@ -32,7 +32,7 @@ type rule struct {
 var rules = map[string][]rule{
 	"header": headerRules, "handle": handleRules, "session": sessionRules, "parameter": parameterRules,
 	"template": templateRules, "object": objectRules, "nv": nvRules, "hierarchy": hierarchyRules,
-	"startup": startupRules, "da": daRules, "policy": policyRules, "pcr": pcrRules,
+	"startup": startupRules, "da": daRules, "policy": policyRules, "pcr": pcrRules, "capability": capabilityRules,
 }
 
 func TestStrictness(t *testing.T) {
