@@ -100,6 +100,11 @@ func (t *TPM) signECDAA(o *object, scheme *tpm2.TPMSSchemeECDAA, p []byte) (sig 
 	if s == nil {
 		return sig, tpm2.RCNoResult
 	}
+	// A promise that TPM2_Startup(STATE) brings back would be kept twice, for two
+	// messages: that gives the key away.
+	if rc := t.noLongerOrderly(); rc != tpm2.RCSuccess {
+		return sig, rc
+	}
 	x.spend(n)
 	sig.SigAlg = tpm2.AlgECDAA
 	sig.Signature.ECC = tpm2.TPMSSignatureECC{Hash: scheme.HashAlg, SignatureR: nonce, SignatureS: s}

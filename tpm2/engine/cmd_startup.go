@@ -102,12 +102,13 @@ func (t *TPM) shutdown(_ *call, in *tpm2.Shutdown, _ *tpm2.ShutdownResponse) tpm
 
 // keepsOrder reports whether a command leaves a TPM2_Shutdown before it valid:
 // it changes nothing that was saved (Part 3, 9.4.1). Commands that may write NV
-// do not, nor those that count contexts or ephemeral keys.
+// do not, nor those that count contexts or ephemeral keys; signECDAA, behind
+// which there are many commands, sees to it itself.
 func keepsOrder(c *tpm2.CommandInfo) bool {
 	switch c.Code {
 	case tpm2.CCStartup, tpm2.CCShutdown, tpm2.CCStirRandom, tpm2.CCSelfTest, tpm2.CCIncrementalSelfTest:
 		return true
-	case tpm2.CCContextSave, tpm2.CCContextLoad, tpm2.CCECEphemeral, tpm2.CCZGen2Phase, tpm2.CCPCRSetAuthValue:
+	case tpm2.CCContextSave, tpm2.CCContextLoad, tpm2.CCCommit, tpm2.CCECEphemeral, tpm2.CCZGen2Phase, tpm2.CCPCRSetAuthValue:
 		return false
 	}
 	return !c.NV

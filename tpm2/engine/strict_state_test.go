@@ -84,6 +84,19 @@ func counted(down any, up tpm2.SU, reset, restart uint32) func(*bench) tpm2.RC {
 	}
 }
 
+// overtaken runs a command of an ECDAA key, which has made a commitment, after
+// TPM2_Shutdown(STATE), and tries to resume.
+func (b *bench) overtaken(by func(key tpm2.Handle, counter uint16) tpm2.Command) tpm2.RC {
+	b.t.Helper()
+	key := b.primary(tpm2.RHOwner, anonymousKey(tpm2.ECCNISTP256)).ObjectHandle
+	var c tpm2.CommitResponse
+	b.ok(&tpm2.Commit{SignHandle: key}, &c)
+	b.ok(&tpm2.Shutdown{ShutdownType: tpm2.SUState}, nil)
+	b.ok(by(key, c.Counter), nil)
+	b.powerOff()
+	return b.do(&tpm2.Startup{StartupType: tpm2.SUState}, nil)
+}
+
 var startupRules = []rule{
 	{name: "twice", cite: "Part 3, 9.3.1", want: tpm2.RCInitialize, run: always(&tpm2.Startup{})},
 	{name: "nothing before it", cite: "Part 3, 5.3", want: tpm2.RCInitialize, run: func(b *bench) tpm2.RC {
@@ -115,6 +128,18 @@ var startupRules = []rule{
 		b.ok(extendPCR(0), nil)
 		b.powerOff()
 		return b.do(&tpm2.Startup{StartupType: tpm2.SUState}, nil)
+	}},
+	// A commitment that came back would be used for two messages, and two signatures give the key away.
+	{name: "shutdown overtaken by a commitment", cite: "Part 1, 44.2.2", want: tpm2.RCValue.Param(1), run: func(b *bench) tpm2.RC {
+		return b.overtaken(func(key tpm2.Handle, _ uint16) tpm2.Command { return &tpm2.Commit{SignHandle: key} })
+	}},
+	{name: "shutdown overtaken by a signature that spends a commitment", cite: "Part 1, 44.2.5", want: tpm2.RCValue.Param(1), run: func(b *bench) tpm2.RC {
+		return b.overtaken(func(key tpm2.Handle, n uint16) tpm2.Command { return signECDAA(key, n) })
+	}},
+	{name: "shutdown overtaken by an attestation that spends a commitment", cite: "Part 1, 44.2.5", want: tpm2.RCValue.Param(1), run: func(b *bench) tpm2.RC {
+		return b.overtaken(func(key tpm2.Handle, n uint16) tpm2.Command {
+			return &tpm2.GetTime{PrivacyAdminHandle: tpm2.RHEndorsement, SignHandle: key, InScheme: ecdaa(n)}
+		})
 	}},
 	{name: "PCRs after a resume", cite: "Part 1, 14.2", want: tpm2.RCSuccess, run: func(b *bench) tpm2.RC {
 		b.ok(extendPCR(0), nil)
