@@ -240,16 +240,19 @@ func (t *TPM) checkPassword(a *auth, i int) tpm2.RC {
 	return t.authFailed(a, i)
 }
 
-// authFailed counts the failure where it must be, and answers accordingly.
+// authFailed counts the failure where it must be, and answers accordingly. What
+// the entity counts is a wrong authValue: an HMAC under the session's key alone
+// tells nothing about it (Part 1, 16.8.1).
 func (t *TPM) authFailed(a *auth, i int) tpm2.RC {
 	entity := a.entity
-	protected := a.role != tpm2.RoleNone && t.daProtected(entity)
+	guess := a.sess == nil || a.keyed || a.sess.isPolicy() && a.sess.policy.password
+	protected := a.role != tpm2.RoleNone && guess && t.daProtected(entity)
 	lockout := protected && entity == tpm2.RHLockout
 	if a.sess != nil && a.sess.boundDA {
 		protected, lockout = true, lockout || a.sess.boundLock
 	}
 	if !protected {
-		if t.tx = nil; a.role != tpm2.RoleNone { // a PIN index counts on its own
+		if t.tx = nil; a.role != tpm2.RoleNone && guess { // a PIN index counts on its own
 			t.afterPIN(entity, false)
 		}
 		if rc := t.commitFailure(); rc != tpm2.RCSuccess {

@@ -229,6 +229,31 @@ func tried(n int) func(*bench) tpm2.RC {
 	}
 }
 
+// digestOf is the policyDigest of promises.
+func (b *bench) digestOf(promises ...promise) []byte {
+	b.t.Helper()
+	s := b.session(tpm2.SETrial)
+	for _, p := range promises {
+		b.ok(p(s), nil)
+	}
+	var d tpm2.PolicyGetDigestResponse
+	b.ok(&tpm2.PolicyGetDigest{PolicySession: s}, &d)
+	b.ok(&tpm2.FlushContext{FlushHandle: s}, nil)
+	return d.PolicyDigest
+}
+
+// wrongHMAC authorizes a command with a policy that is kept and an HMAC that is wrong.
+func (b *bench) wrongHMAC(cmd tpm2.Command, promises ...promise) tpm2.RC {
+	b.t.Helper()
+	s := b.session(tpm2.SEPolicy)
+	for _, p := range promises {
+		b.ok(p(s), nil)
+	}
+	rc := b.raw(with(cmd, authEntry(s, make([]byte, 16), 0, make([]byte, 32))), nil)
+	b.ok(&tpm2.FlushContext{FlushHandle: s}, nil)
+	return rc
+}
+
 var daRules = []rule{
 	{name: "first failure", cite: "Part 1, 16.8.2", want: tpm2.RCAuthFail.Session(1), run: tried(1)},
 	{name: "locked out", cite: "Part 1, 16.8.2", want: tpm2.RCLockout, run: tried(4)},
@@ -258,6 +283,26 @@ var daRules = []rule{
 			b.t.Errorf("a wrong lockoutAuth: %v", rc)
 		}
 		return b.do(&tpm2.DictionaryAttackLockReset{LockHandle: tpm2.RHLockout}, nil, []byte("pw"))
+	}},
+	{name: "wrong HMAC of a policy without authValue", cite: "Part 1, 16.8.1", want: tpm2.RCBadAuth.Session(1), run: func(b *bench) tpm2.RC {
+		srk := b.primary(tpm2.RHOwner, eccStorage()).ObjectHandle
+		pub := sealed()
+		pub.ObjectAttributes &^= tpm2.UserWithAuth
+		pub.AuthPolicy = b.digestOf(pcr16(nil))
+		item := b.child(srk, pub, nil, []byte("secret"))
+		for range daMaxTries { // anybody can do this, and it tells nothing of an authValue
+			if rc := b.wrongHMAC(&tpm2.Unseal{ItemHandle: item}, pcr16(nil)); rc != tpm2.RCBadAuth.Session(1) {
+				return rc
+			}
+		}
+		return b.wrongHMAC(&tpm2.Unseal{ItemHandle: item}, pcr16(nil)) // not in lockout
+	}},
+	{name: "wrong HMAC of lockoutPolicy", cite: "Part 1, 16.8.5", want: tpm2.RCSuccess, run: func(b *bench) tpm2.RC {
+		b.ok(&tpm2.SetPrimaryPolicy{AuthHandle: tpm2.RHLockout, AuthPolicy: b.digestOf(pcr16(nil)), HashAlg: tpm2.AlgSHA256}, nil)
+		if rc := b.wrongHMAC(&tpm2.DictionaryAttackLockReset{LockHandle: tpm2.RHLockout}, pcr16(nil)); rc != tpm2.RCBadAuth.Session(1) {
+			return rc
+		}
+		return b.do(&tpm2.DictionaryAttackLockReset{LockHandle: tpm2.RHLockout}, nil) // lockoutAuth was not tried
 	}},
 	{name: "limit of zero", cite: "Part 3, 25.3.1", want: tpm2.RCLockout, run: func(b *bench) tpm2.RC {
 		tried(0)(b)
