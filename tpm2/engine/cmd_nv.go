@@ -384,10 +384,6 @@ func (t *TPM) startIndexes(resume, reset bool) {
 			if a.Has(tpm2.NVReadSTClear) {
 				a &^= tpm2.NVReadLocked
 			}
-			// A lock for ever (WRITEDEFINE) holds once there is something to protect.
-			if !a.Has(tpm2.NVWriteDefine) || !a.Has(tpm2.NVWritten) {
-				a &^= tpm2.NVWriteLocked
-			}
 			if a.Has(tpm2.NVClearSTClear) {
 				a &^= tpm2.NVWritten
 			}
@@ -395,6 +391,10 @@ func (t *TPM) startIndexes(resume, reset bool) {
 		// What lives in RAM outlasts TPM2_Shutdown(STATE) only, except counters.
 		if a.Has(tpm2.NVOrderly) && reset && a.Type() != tpm2.NTCounter {
 			a &^= tpm2.NVWritten
+		}
+		// A lock for ever (WRITEDEFINE) holds while there is something to protect.
+		if !resume && (!a.Has(tpm2.NVWriteDefine) || !a.Has(tpm2.NVWritten)) {
+			a &^= tpm2.NVWriteLocked
 		}
 		if a != x.pub.Attributes {
 			c := *x

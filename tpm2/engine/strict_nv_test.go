@@ -153,6 +153,13 @@ var nvRules = []rule{
 	{name: "orderly after Shutdown(CLEAR)", cite: "Part 3, 9.3.1", want: tpm2.RCNVUninitialized, run: readAfter(tpm2.NTOrdinary, tpm2.SUClear, tpm2.SUClear)},
 	{name: "orderly after a restart", cite: "Part 3, 9.3.1", want: tpm2.RCSuccess, run: readAfter(tpm2.NTOrdinary, tpm2.SUState, tpm2.SUClear)},
 	{name: "orderly after a resume", cite: "Part 3, 9.3.1", want: tpm2.RCSuccess, run: readAfter(tpm2.NTOrdinary, tpm2.SUState, tpm2.SUState)},
+	{name: "orderly, locked with WRITEDEFINE, after a reset", cite: "Part 3, 9.3.1", want: tpm2.RCSuccess, run: func(b *bench) tpm2.RC {
+		b.ok(define(ownerRW|tpm2.NVOrderly|tpm2.NVWriteDefine, 8), nil)
+		b.ok(nvWrite(tpm2.RHOwner, 8, 0), nil)
+		b.ok(&tpm2.NVWriteLock{AuthHandle: tpm2.RHOwner, NVIndex: testIndex}, nil)
+		b.powerCycle(tpm2.SUClear) // what it held is gone, and so is the lock
+		return b.do(nvWrite(tpm2.RHOwner, 8, 0), nil)
+	}},
 	{name: "orderly counter after Shutdown(CLEAR)", cite: "Part 3, 9.3.1", want: tpm2.RCSuccess, run: readAfter(tpm2.NTCounter, tpm2.SUClear, tpm2.SUClear)},
 	{name: "cleared at start", cite: "Part 2, 13.4", want: tpm2.RCNVUninitialized, run: func(b *bench) tpm2.RC {
 		after(define(ownerRW|tpm2.NVClearSTClear, 8), nvWrite(tpm2.RHOwner, 8, 0))(b)
