@@ -188,6 +188,9 @@ func (t *TPM) authorizeOne(c *call, i int) tpm2.RC {
 		if !t.policyAvailable(a.entity, a.role, c.info.Code) {
 			return tpm2.RCAuthUnavailable
 		}
+		if c.info.Code == tpm2.CCPolicySecret && !usesAuth { // it is about knowing the authValue (Part 3, 23.4.1)
+			return tpm2.RCMode.Session(i + 1)
+		}
 		if rc := t.checkPolicy(c, a); rc != tpm2.RCSuccess {
 			return rc.Session(i + 1)
 		}

@@ -469,6 +469,23 @@ var policyRules = []rule{
 		b.ok(define(ownerRW, 8), nil)
 		return b.do(&tpm2.PolicyNV{AuthHandle: tpm2.RHOwner, NVIndex: testIndex, PolicySession: b.session(tpm2.SEPolicy), OperandB: []byte{1}}, nil)
 	}},
+	{name: "secret shown by a policy without authValue", cite: "Part 3, 23.4.1", want: tpm2.RCMode.Session(1), run: func(b *bench) tpm2.RC {
+		b.ok(&tpm2.HierarchyChangeAuth{AuthHandle: tpm2.RHEndorsement, NewAuth: []byte("pw")}, nil)
+		b.ok(&tpm2.SetPrimaryPolicy{AuthHandle: tpm2.RHEndorsement, AuthPolicy: b.digestOf(pcr16(nil)), HashAlg: tpm2.AlgSHA256}, nil, []byte("pw"))
+		s := b.session(tpm2.SEPolicy)
+		b.ok(pcr16(nil)(s), nil)
+		cmd := &tpm2.PolicySecret{AuthHandle: tpm2.RHEndorsement, PolicySession: b.session(tpm2.SEPolicy)}
+		return b.raw(with(cmd, authEntry(s, nil, tpm2.ContinueSession, nil)), nil)
+	}},
+	{name: "secret shown by a policy with a password", cite: "Part 3, 23.4.1", want: tpm2.RCSuccess, run: func(b *bench) tpm2.RC {
+		password := func(s tpm2.Handle) tpm2.Command { return &tpm2.PolicyPassword{PolicySession: s} }
+		b.ok(&tpm2.HierarchyChangeAuth{AuthHandle: tpm2.RHEndorsement, NewAuth: []byte("pw")}, nil)
+		b.ok(&tpm2.SetPrimaryPolicy{AuthHandle: tpm2.RHEndorsement, AuthPolicy: b.digestOf(password), HashAlg: tpm2.AlgSHA256}, nil, []byte("pw"))
+		s := b.session(tpm2.SEPolicy)
+		b.ok(password(s), nil)
+		cmd := &tpm2.PolicySecret{AuthHandle: tpm2.RHEndorsement, PolicySession: b.session(tpm2.SEPolicy)}
+		return b.raw(with(cmd, authEntry(s, nil, tpm2.ContinueSession, []byte("pw"))), nil)
+	}},
 	// at use
 	{name: "use", cite: "Part 1, 16.7.4", want: tpm2.RCSuccess, run: used(list1(pcr16(nil)), list1(pcr16(nil)), nothing)},
 	{name: "use without the promise", cite: "Part 1, 16.7.4", want: tpm2.RCPolicyFail.Session(1), run: used(list1(pcr16(nil)), nil, nothing)},
