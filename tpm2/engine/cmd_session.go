@@ -87,9 +87,14 @@ func checkSessionCipher(s *tpm2.TPMTSymDef) tpm2.RC {
 	return tpm2.RCSuccess
 }
 
-// policyRestart is TPM2_PolicyRestart (Part 3, 11.2).
+// policyRestart is TPM2_PolicyRestart (Part 3, 11.2). The session keeps its
+// nonceTPM, and so the time from which an expiration counts: else a signature
+// over the nonce would never expire.
 func (t *TPM) policyRestart(_ *call, in *tpm2.PolicyRestart, _ *tpm2.PolicyRestartResponse) tpm2.RC {
-	t.resetPolicy(t.session(in.SessionHandle))
+	s := t.session(in.SessionHandle)
+	start, epoch := s.start, s.policy.epoch
+	t.resetPolicy(s)
+	s.start, s.policy.epoch = start, epoch
 	return tpm2.RCSuccess
 }
 

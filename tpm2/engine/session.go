@@ -90,7 +90,7 @@ func walkSession(c *coder, s *session) {
 // isPolicy reports whether the session can satisfy a policy; a trial session cannot.
 func (s *session) isPolicy() bool { return s.kind == tpm2.SEPolicy }
 
-// resetPolicy begins the policy anew, as TPM2_PolicyRestart and use for an authorization do.
+// resetPolicy begins the policy anew, as use for an authorization does.
 func (t *TPM) resetPolicy(s *session) {
 	s.policy = policyState{digest: make([]byte, s.hash.DigestSize()), epoch: t.n().restartCount}
 	s.start = t.time()

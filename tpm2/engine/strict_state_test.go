@@ -469,6 +469,13 @@ var policyRules = []rule{
 		b.ok(define(ownerRW, 8), nil)
 		return b.do(&tpm2.PolicyNV{AuthHandle: tpm2.RHOwner, NVIndex: testIndex, PolicySession: b.session(tpm2.SEPolicy), OperandB: []byte{1}}, nil)
 	}},
+	{name: "expired for a restarted session as well", cite: "Part 3, 11.2.1", want: tpm2.RCExpired.Param(4), run: func(b *bench) tpm2.RC {
+		var r tpm2.StartAuthSessionResponse
+		b.ok(startSession(tpm2.SEPolicy), &r)
+		b.wait(1100 * time.Millisecond)
+		b.ok(&tpm2.PolicyRestart{SessionHandle: r.SessionHandle}, nil)
+		return b.do(secret(1, r.NonceTPM)(r.SessionHandle), nil)
+	}},
 	{name: "secret shown by a policy without authValue", cite: "Part 3, 23.4.1", want: tpm2.RCMode.Session(1), run: func(b *bench) tpm2.RC {
 		b.ok(&tpm2.HierarchyChangeAuth{AuthHandle: tpm2.RHEndorsement, NewAuth: []byte("pw")}, nil)
 		b.ok(&tpm2.SetPrimaryPolicy{AuthHandle: tpm2.RHEndorsement, AuthPolicy: b.digestOf(pcr16(nil)), HashAlg: tpm2.AlgSHA256}, nil, []byte("pw"))
