@@ -80,11 +80,12 @@ func (t *TPM) deadline(s *session, nonce []byte, expiration int32) (uint64, tpm2
 	if sec < 0 {
 		sec = -sec
 	}
-	from := t.time()
-	if len(nonce) != 0 { // counted from when the session began
-		from = s.start
+	// Counted from when the session got its nonce; without one the seconds are
+	// those of Time itself, so that what was authorized once ends once (Part 3, 23.2.2).
+	at := t.time()%1000 + uint64(sec)*1000
+	if len(nonce) != 0 {
+		at = s.start + uint64(sec)*1000
 	}
-	at := from + uint64(sec)*1000
 	if at < t.time() {
 		return 0, tpm2.RCExpired.Param(4)
 	}

@@ -160,7 +160,7 @@ func TestTimedPolicyEndsWithPower(t *testing.T) {
 	b.now += time.Hour
 	policy := func(kind tpm2.SE) tpm2.Handle {
 		s := b.session(kind)
-		b.ok(&tpm2.PolicySecret{AuthHandle: tpm2.RHEndorsement, PolicySession: s, Expiration: 60}, nil)
+		b.ok(&tpm2.PolicySecret{AuthHandle: tpm2.RHEndorsement, PolicySession: s, Expiration: 3660}, nil)
 		return s
 	}
 	var digest tpm2.PolicyGetDigestResponse
@@ -181,7 +181,7 @@ func TestTimedPolicyEndsWithPower(t *testing.T) {
 	if rc := b.raw(use, nil); rc != tpm2.RCExpired.Session(1) {
 		t.Errorf("an hour later by the clock on the wall: got %v, want %v", rc, tpm2.RCExpired.Session(1))
 	}
-	b.refused(tpm2.RCExpired.Param(4), &tpm2.PolicySecret{AuthHandle: tpm2.RHEndorsement, PolicySession: s, Expiration: 60})
+	b.refused(tpm2.RCExpired.Param(4), &tpm2.PolicySecret{AuthHandle: tpm2.RHEndorsement, PolicySession: s, Expiration: 3660})
 }
 
 // Permanent and volatile state are taken one after the other, and must be of

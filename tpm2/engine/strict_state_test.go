@@ -476,6 +476,10 @@ var policyRules = []rule{
 		b.ok(&tpm2.PolicyRestart{SessionHandle: r.SessionHandle}, nil)
 		return b.do(secret(1, r.NonceTPM)(r.SessionHandle), nil)
 	}},
+	{name: "expired by Time, without a nonce", cite: "Part 3, 23.2.2", want: tpm2.RCExpired.Param(4), run: func(b *bench) tpm2.RC {
+		b.wait(2100 * time.Millisecond)
+		return b.do(secret(1, nil)(b.session(tpm2.SEPolicy)), nil)
+	}},
 	{name: "secret shown by a policy without authValue", cite: "Part 3, 23.4.1", want: tpm2.RCMode.Session(1), run: func(b *bench) tpm2.RC {
 		b.ok(&tpm2.HierarchyChangeAuth{AuthHandle: tpm2.RHEndorsement, NewAuth: []byte("pw")}, nil)
 		b.ok(&tpm2.SetPrimaryPolicy{AuthHandle: tpm2.RHEndorsement, AuthPolicy: b.digestOf(pcr16(nil)), HashAlg: tpm2.AlgSHA256}, nil, []byte("pw"))
