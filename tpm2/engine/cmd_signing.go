@@ -168,10 +168,8 @@ func (t *TPM) attest(o *object, scheme *tpm2.TPMTSigScheme, a *tpm2.TPMSAttest, 
 		a.FirmwareVersion += binary.BigEndian.Uint64(m)
 		a.ClockInfo.ResetCount += binary.BigEndian.Uint32(m[8:])
 		a.ClockInfo.RestartCount += binary.BigEndian.Uint32(m[12:])
-		if a.Type == tpm2.STAttestTime {
-			a.Attested.Time.Time.ClockInfo = a.ClockInfo
-			a.Attested.Time.FirmwareVersion = a.FirmwareVersion
-		}
+		// In attested.time of TPM2_GetTime they stay as they are, for the privacy
+		// administrator, who has authorized that (Part 3, 18.7.1).
 	}
 	blob = tpm2.Marshal(a)
 	switch {
