@@ -171,10 +171,10 @@ func (t *TPM) flushContext(_ *call, in *tpm2.FlushContext, _ *tpm2.FlushContextR
 		t.flushObject(h)
 		return tpm2.RCSuccess
 	}
-	n := h & 0xffffff
+	n := h & 0xffffff // the kind of session is ignored (Part 3, 28.4.1)
 	switch {
-	case t.session(h) != nil:
-		t.flushSession(h)
+	case n < maxSessions && t.ram.sessions[n] != nil:
+		t.flushSession(t.ram.sessions[n].handle)
 	case n < maxSessions && t.ram.reset.savedAt[n] != 0: // saved: its context dies, also for a TPM2_Startup(STATE)
 		if rc := t.noLongerOrderly(); rc != tpm2.RCSuccess {
 			return rc

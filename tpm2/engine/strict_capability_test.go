@@ -25,6 +25,9 @@ var capabilityRules = []rule{
 		b.listed(0x02000001, policy)
 		return b.do(&tpm2.FlushContext{FlushHandle: policy}, nil) // as tpm2_flushcontext --loaded-session does
 	}},
+	{name: "flush of a policy session as an HMAC session", cite: "Part 3, 28.4.1", want: tpm2.RCSuccess, run: func(b *bench) tpm2.RC {
+		return b.do(&tpm2.FlushContext{FlushHandle: b.session(tpm2.SEPolicy) - 0x01000000}, nil)
+	}},
 	{name: "saved sessions as if they were HMAC sessions", cite: "Part 3, 30.2.1", want: tpm2.RCSuccess, run: func(b *bench) tpm2.RC {
 		for _, kind := range []tpm2.SE{tpm2.SEHMAC, tpm2.SEPolicy} {
 			b.ok(&tpm2.ContextSave{SaveHandle: b.session(kind)}, nil)
