@@ -81,7 +81,7 @@ func (t *TPM) contextSave(_ *call, in *tpm2.ContextSave, out *tpm2.ContextSaveRe
 				return tpm2.RCFailure
 			}
 			x.SavedHandle = tpm2.SavedSequence
-		case o.pub.ObjectAttributes.Has(tpm2.STClear):
+		case o.endsAtRestart():
 			x.SavedHandle = tpm2.SavedTransientClear
 		}
 		walkObject(cd, o)
@@ -189,7 +189,7 @@ func (t *TPM) flushContext(_ *call, in *tpm2.FlushContext, _ *tpm2.FlushContextR
 // evictControl is TPM2_EvictControl (Part 3, 28.5).
 func (t *TPM) evictControl(_ *call, in *tpm2.EvictControl, _ *tpm2.EvictControlResponse) tpm2.RC {
 	o := t.object(in.ObjectHandle)
-	if o.seq != nil || o.external || o.sens == nil || o.hierarchy == tpm2.RHNull || o.pub.ObjectAttributes.Has(tpm2.STClear) {
+	if o.seq != nil || o.external || o.sens == nil || o.hierarchy == tpm2.RHNull || o.endsAtRestart() {
 		return tpm2.RCAttributes.Handle(2)
 	}
 	platform := in.PersistentHandle >= tpm2.PlatformPersistent

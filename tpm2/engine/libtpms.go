@@ -240,6 +240,7 @@ func takeKey(f *libtpms.Object) (*object, error) {
 		return nil, fmt.Errorf("%w (%v)", ErrUnsupported, d.RC())
 	}
 	o := &object{pub: pub, sens: f.Sensitive, qn: f.QualifiedName, hierarchy: f.Attributes.Hierarchy(), external: f.Attributes.Has(libtpms.External)}
+	o.clearing = f.Attributes.Has(libtpms.StClear) && !pub.ObjectAttributes.Has(tpm2.STClear) // it comes from an ancestor
 	if o.sens != nil {
 		o.sens.AuthValue = crypt.Trim(o.sens.AuthValue)
 	}

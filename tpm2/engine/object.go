@@ -17,6 +17,7 @@ type object struct {
 	name, qn  []byte
 	hierarchy tpm2.Handle
 	external  bool // by TPM2_LoadExternal: no parent in this TPM
+	clearing  bool // an ancestor has stClear, see endsAtRestart
 	seq       *sequence
 
 	key keyCache // private keys in the form of Go's packages, made when first used
@@ -27,7 +28,11 @@ type object struct {
 func walkObject(c *coder, o *object) {
 	num(c, &o.handle)
 	num(c, &o.hierarchy)
-	c.flag(&o.external)
+	origin := uint8(bit(bit(0, 0, o.external), 1, o.clearing)) // what a flag was, for objects without such an ancestor
+	if c.u8(&origin); origin > 3 {
+		c.refuse()
+	}
+	o.external, o.clearing = origin&1 != 0, origin&2 != 0
 	optional(c, &o.seq, walkSequence)
 	if o.seq != nil || c.bad() {
 		return
@@ -69,6 +74,13 @@ func (o *object) authValue() []byte {
 		return o.sens.AuthValue
 	}
 	return nil
+}
+
+// endsAtRestart reports whether a TPM Restart ends the object's contexts, and
+// whether it can be made persistent: its own stClear or an ancestor's (Part 1,
+// 22.2.2; Part 2, 14.5; Part 3, 28.5.1).
+func (o *object) endsAtRestart() bool {
+	return o.clearing || o.pub.ObjectAttributes.Has(tpm2.STClear)
 }
 
 // isStorage reports whether the object is a storage parent: restricted, decrypt, not sign (Part 1, 22.1).
@@ -190,7 +202,7 @@ func (t *TPM) primarySeed(h tpm2.Handle) seed {
 
 // newObject completes an object under a parent (nil for a primary): Name and Qualified Name (Part 1, 23.5).
 func newObject(pub tpm2.TPMTPublic, sens *tpm2.TPMTSensitive, hierarchy tpm2.Handle, parent *object) *object {
-	o := &object{pub: clonePublic(&pub), sens: cloneSensitive(sens), hierarchy: hierarchy}
+	o := &object{pub: clonePublic(&pub), sens: cloneSensitive(sens), hierarchy: hierarchy, clearing: parent != nil && parent.endsAtRestart()}
 	o.name = crypt.ObjectName(&o.pub)
 	switch {
 	case o.pub.NameAlg == tpm2.AlgNull:

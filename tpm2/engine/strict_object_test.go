@@ -247,6 +247,20 @@ var objectRules = []rule{
 		pub.ObjectAttributes |= tpm2.X509Sign
 		return b.do(signCommand(b.primary(tpm2.RHOwner, pub).ObjectHandle, 32), nil)
 	}},
+	{name: "persist a child of a key with stClear", cite: "Part 3, 28.5.1", want: tpm2.RCAttributes.Handle(2), run: func(b *bench) tpm2.RC {
+		return b.do(&tpm2.EvictControl{Auth: tpm2.RHOwner, ObjectHandle: b.belowClear(), PersistentHandle: 0x81000001}, nil)
+	}},
+	{name: "context of a child of a key with stClear after a restart", cite: "Part 2, 14.5", want: tpm2.RCIntegrity.Param(1), run: func(b *bench) tpm2.RC {
+		var c tpm2.ContextSaveResponse
+		b.ok(&tpm2.ContextSave{SaveHandle: b.belowClear()}, &c)
+		if c.Context.SavedHandle != tpm2.SavedTransientClear {
+			b.t.Errorf("savedHandle %v", c.Context.SavedHandle)
+		}
+		b.ok(&tpm2.ContextLoad{Context: c.Context}, nil)
+		b.ok(&tpm2.Shutdown{ShutdownType: tpm2.SUState}, nil)
+		b.powerCycle(tpm2.SUClear)
+		return b.do(&tpm2.ContextLoad{Context: c.Context}, nil)
+	}},
 	{name: "evict the platform's as owner", cite: "Part 3, 28.5.1", want: tpm2.RCHierarchy.Handle(2), run: func(b *bench) tpm2.RC {
 		b.ok(&tpm2.EvictControl{Auth: tpm2.RHPlatform, ObjectHandle: b.primary(tpm2.RHPlatform, eccStorage()).ObjectHandle, PersistentHandle: 0x81800001}, nil)
 		return b.do(&tpm2.EvictControl{Auth: tpm2.RHOwner, ObjectHandle: 0x81800001, PersistentHandle: 0x81800001}, nil)
@@ -397,4 +411,12 @@ func (b *bench) sequence(alg tpm2.AlgID) tpm2.Handle {
 	var s tpm2.HashSequenceStartResponse
 	b.ok(&tpm2.HashSequenceStart{HashAlg: alg}, &s)
 	return s.SequenceHandle
+}
+
+// belowClear makes a child without stClear below a parent that has it.
+func (b *bench) belowClear() tpm2.Handle {
+	b.t.Helper()
+	pub := eccStorage()
+	pub.ObjectAttributes |= tpm2.STClear
+	return b.child(b.primary(tpm2.RHOwner, pub).ObjectHandle, signP256(), nil, nil)
 }
