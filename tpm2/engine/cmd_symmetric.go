@@ -144,8 +144,10 @@ func hmacScheme(o *object, asked tpm2.AlgID) (tpm2.AlgID, tpm2.RC) {
 	switch {
 	case o.pub.Type != tpm2.AlgKeyedHash || o.seq != nil:
 		return 0, tpm2.RCType.Handle(1)
-	case o.pub.ObjectAttributes.Has(tpm2.Restricted), !o.pub.ObjectAttributes.Has(tpm2.SignEncrypt):
+	case o.pub.ObjectAttributes.Has(tpm2.Restricted):
 		return 0, tpm2.RCAttributes.Handle(1)
+	case !o.pub.ObjectAttributes.Has(tpm2.SignEncrypt):
+		return 0, tpm2.RCKey.Handle(1)
 	}
 	own := tpm2.AlgNull
 	if s := &o.pub.Parameters.KeyedHashDetail.Scheme; s.Scheme == tpm2.AlgHMAC {

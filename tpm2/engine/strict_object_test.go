@@ -247,6 +247,16 @@ var objectRules = []rule{
 		pub.ObjectAttributes |= tpm2.X509Sign
 		return b.do(signCommand(b.primary(tpm2.RHOwner, pub).ObjectHandle, 32), nil)
 	}},
+	{name: "HMAC with a key that does not sign", cite: "Part 3, 15.5.1", want: tpm2.RCKey.Handle(1), run: func(b *bench) tpm2.RC {
+		pub := derivation()
+		pub.ObjectAttributes &^= tpm2.Restricted
+		return b.do(&tpm2.HMAC{Handle: b.primary(tpm2.RHOwner, pub).ObjectHandle, HashAlg: tpm2.AlgSHA256}, nil)
+	}},
+	{name: "HMAC sequence with a key that does not sign", cite: "Part 3, 17.2.1", want: tpm2.RCKey.Handle(1), run: func(b *bench) tpm2.RC {
+		pub := derivation()
+		pub.ObjectAttributes &^= tpm2.Restricted
+		return b.do(&tpm2.HMACStart{Handle: b.primary(tpm2.RHOwner, pub).ObjectHandle, HashAlg: tpm2.AlgSHA256}, nil)
+	}},
 	{name: "persist a child of a key with stClear", cite: "Part 3, 28.5.1", want: tpm2.RCAttributes.Handle(2), run: func(b *bench) tpm2.RC {
 		return b.do(&tpm2.EvictControl{Auth: tpm2.RHOwner, ObjectHandle: b.belowClear(), PersistentHandle: 0x81000001}, nil)
 	}},
