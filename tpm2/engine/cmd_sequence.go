@@ -157,14 +157,12 @@ func (t *TPM) hmacStart(_ *call, in *tpm2.HMACStart, out *tpm2.HMACStartResponse
 	return rc
 }
 
-// hashSequenceStart is TPM2_HashSequenceStart (Part 3, 17.3); without an algorithm it starts an event.
+// hashSequenceStart is TPM2_HashSequenceStart (Part 3, 17.4); without an algorithm
+// it starts an event, over every bank that there can be, allocated or not.
 func (t *TPM) hashSequenceStart(_ *call, in *tpm2.HashSequenceStart, out *tpm2.HashSequenceStartResponse) tpm2.RC {
 	kind, algs := seqHash, []tpm2.AlgID{in.HashAlg}
 	if in.HashAlg == tpm2.AlgNull {
-		kind, algs = seqEvent, nil
-		for _, b := range t.ram.pcr {
-			algs = append(algs, b.alg)
-		}
+		kind, algs = seqEvent, bankAlgs
 	}
 	s := newSequence(kind, crypt.Trim(in.Auth), algs...)
 	var rc tpm2.RC

@@ -50,4 +50,24 @@ var pcrRules = []rule{
 		b.ok(extendPCR(16), nil)
 		return b.do(p, nil)
 	}},
+	{name: "event sequence with one bank", cite: "Part 3, 17.9.1", want: tpm2.RCSuccess, run: func(b *bench) tpm2.RC {
+		var banks []tpm2.TPMSPCRSelection
+		for _, alg := range bankAlgs {
+			sel := []byte{0, 0, 0}
+			if alg == tpm2.AlgSHA256 {
+				sel = []byte{0xff, 0xff, 0xff}
+			}
+			banks = append(banks, tpm2.TPMSPCRSelection{Hash: alg, PCRSelect: sel})
+		}
+		b.ok(&tpm2.PCRAllocate{AuthHandle: tpm2.RHPlatform, PCRAllocation: banks}, nil)
+		b.powerCycle(tpm2.SUClear)
+		var s tpm2.HashSequenceStartResponse
+		b.ok(&tpm2.HashSequenceStart{HashAlg: tpm2.AlgNull}, &s)
+		var r tpm2.EventSequenceCompleteResponse
+		b.ok(&tpm2.EventSequenceComplete{PCRHandle: 16, SequenceHandle: s.SequenceHandle, Buffer: []byte("event")}, &r)
+		if len(r.Results) != len(bankAlgs) { // whether the bank is allocated or not
+			b.t.Errorf("%d digests, want %d", len(r.Results), len(bankAlgs))
+		}
+		return tpm2.RCSuccess
+	}},
 }
