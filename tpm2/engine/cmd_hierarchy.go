@@ -200,9 +200,12 @@ func (t *TPM) hierarchyChangeAuth(_ *call, in *tpm2.HierarchyChangeAuth, _ *tpm2
 	return tpm2.RCSuccess
 }
 
-// dictionaryAttackLockReset is TPM2_DictionaryAttackLockReset (Part 3, 25.2).
+// dictionaryAttackLockReset is TPM2_DictionaryAttackLockReset (Part 3, 25.2). With
+// lockoutPolicy it gives the use of lockoutAuth back as well (Part 1, 16.8.5),
+// which libtpms 0.9 does not.
 func (t *TPM) dictionaryAttackLockReset(*call, *tpm2.DictionaryAttackLockReset, *tpm2.DictionaryAttackLockResetResponse) tpm2.RC {
-	t.w().failedTries = 0
+	nv := t.w()
+	nv.failedTries, nv.lockoutAuthDisabled = 0, false
 	return tpm2.RCSuccess
 }
 

@@ -304,6 +304,18 @@ var daRules = []rule{
 		}
 		return b.do(&tpm2.DictionaryAttackLockReset{LockHandle: tpm2.RHLockout}, nil) // lockoutAuth was not tried
 	}},
+	{name: "lockoutAuth after a reset with lockoutPolicy", cite: "Part 1, 16.8.5", want: tpm2.RCSuccess, run: func(b *bench) tpm2.RC {
+		b.ok(&tpm2.SetPrimaryPolicy{AuthHandle: tpm2.RHLockout, AuthPolicy: b.digestOf(pcr16(nil)), HashAlg: tpm2.AlgSHA256}, nil)
+		b.ok(&tpm2.HierarchyChangeAuth{AuthHandle: tpm2.RHLockout, NewAuth: []byte("pw")}, nil)
+		cmd := &tpm2.DictionaryAttackLockReset{LockHandle: tpm2.RHLockout}
+		b.refused(tpm2.RCAuthFail.Session(1), cmd)
+		s := b.session(tpm2.SEPolicy)
+		b.ok(pcr16(nil)(s), nil)
+		if rc := b.raw(with(cmd, authEntry(s, nil, 0, nil)), nil); rc != tpm2.RCSuccess {
+			return rc
+		}
+		return b.do(cmd, nil, []byte("pw"))
+	}, libtpms: tpm2.RCLockout, because: "libtpms 0.9 has the time only"},
 	{name: "limit of zero", cite: "Part 3, 25.3.1", want: tpm2.RCLockout, run: func(b *bench) tpm2.RC {
 		tried(0)(b)
 		b.ok(&tpm2.DictionaryAttackParameters{LockHandle: tpm2.RHLockout, NewMaxTries: 0, NewRecoveryTime: 10, LockoutRecovery: 10}, nil)
