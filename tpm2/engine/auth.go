@@ -153,7 +153,7 @@ func (t *TPM) authorize(c *call) tpm2.RC {
 	if c.auditBy >= 0 { // now, while Names and parameters are as they came
 		c.auditCp = t.cpHash(c, c.auths[c.auditBy].sess.hash)
 	}
-	if t.n().audits(c.info.Code) {
+	if t.failed == nil && t.n().audits(c.info.Code) { // not in failure mode (Part 3, 21.1)
 		c.commandCp = t.cpHash(c, t.n().auditHash)
 	}
 	return tpm2.RCSuccess

@@ -90,10 +90,12 @@ func (t *TPM) execute(c *call, cmd []byte) tpm2.RC {
 	c.info = run.info
 
 	// 5.3 mode
-	if t.failed != nil && !worksInFailure(code) {
-		return tpm2.RCFailure
-	}
-	if !t.ram.started && code != tpm2.CCStartup {
+	switch {
+	case t.failed != nil:
+		if !worksInFailure(code) || tag == tpm2.STSessions { // before TPM2_Startup as well (9.3.1, 10.4.1, 30.2.1)
+			return tpm2.RCFailure
+		}
+	case !t.ram.started && code != tpm2.CCStartup:
 		return tpm2.RCInitialize
 	}
 
