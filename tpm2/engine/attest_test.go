@@ -34,3 +34,41 @@ func TestGetTimeTellsTheCounters(t *testing.T) {
 		}
 	}
 }
+
+// Without a key an attestation is made with the hash of the scheme that was asked
+// for, and is not signed; without that there is none (Part 3, 18.4.1 and 31.16.1).
+func TestAttestationWithoutKey(t *testing.T) {
+	b := newBench(t)
+	b.ok(define(ownerRW, 8), nil)
+	b.ok(nvWrite(tpm2.RHOwner, 8, 0), nil)
+	sha384 := tpm2.TPMTSigScheme{Scheme: tpm2.AlgRSASSA, Details: tpm2.TPMUSigScheme{Any: tpm2.TPMSSchemeHash{HashAlg: tpm2.AlgSHA384}}}
+	none := tpm2.TPMTSigScheme{Scheme: tpm2.AlgNull}
+
+	// said is what an attestation says; its signature must be the NULL Signature.
+	said := func(cmd tpm2.Command) tpm2.TPMSAttest {
+		t.Helper()
+		out := b.execute(marshal(cmd))
+		d := tpm2.NewDecoder(out[min(len(out), headerSize+4):]) // after parameterSize
+		blob := d.Buf(1024)
+		if alg := tpm2.AlgID(d.U16()); d.RC() != tpm2.RCSuccess || alg != tpm2.AlgNull {
+			t.Fatalf("%T: got %x", cmd, out)
+		}
+		return attested(t, blob)
+	}
+
+	quote := &tpm2.Quote{SignHandle: tpm2.RHNull, InScheme: sha384}
+	if d := said(quote).Attested.Quote.PCRDigest; len(d) != 48 {
+		t.Errorf("quote: digest of %d octets", len(d))
+	}
+	quote.InScheme = none
+	b.refused(tpm2.RCScheme.Param(2), quote)
+
+	nv := &tpm2.NVCertify{SignHandle: tpm2.RHNull, AuthHandle: tpm2.RHOwner, NVIndex: testIndex, InScheme: sha384}
+	if d := said(nv).Attested.NVDigest.NVDigest; len(d) != 48 {
+		t.Errorf("NV_Certify: digest of %d octets", len(d))
+	}
+	nv.InScheme = none
+	b.refused(tpm2.RCScheme.Param(2), nv)
+	nv.Size = 8 // the contents want no hash
+	said(nv)
+}

@@ -57,10 +57,10 @@ func (t *TPM) quote(_ *call, in *tpm2.Quote, out *tpm2.QuoteResponse) tpm2.RC {
 	if rc != tpm2.RCSuccess {
 		return rc.Param(2)
 	}
-	if key == nil { // no scheme, no hash for the digest of the PCRs
-		return tpm2.RCScheme.Param(2)
+	alg, rc := schemeHash(key, &scheme, &in.InScheme)
+	if rc != tpm2.RCSuccess {
+		return rc
 	}
-	alg := schemeHash(key, &scheme)
 	a := tpm2.TPMSAttest{Type: tpm2.STAttestQuote}
 	a.Attested.Quote = tpm2.TPMSQuoteInfo{PCRDigest: t.pcrDigest(alg, in.PCRSelect), PCRSelect: in.PCRSelect}
 	out.Quoted, out.Signature, rc = t.attest(key, &scheme, &a, in.QualifyingData)

@@ -365,7 +365,10 @@ func (t *TPM) nvCertify(_ *call, in *tpm2.NVCertify, out *tpm2.NVCertifyResponse
 	}
 	a := tpm2.TPMSAttest{Type: tpm2.STAttestNV}
 	if in.Size == 0 && in.Offset == 0 {
-		alg := schemeHash(key, &scheme)
+		alg, rc := schemeHash(key, &scheme, &in.InScheme)
+		if rc != tpm2.RCSuccess {
+			return rc
+		}
 		a.Type = tpm2.STAttestNVDigest
 		a.Attested.NVDigest = tpm2.TPMSNVDigestCertifyInfo{IndexName: x.name(), NVDigest: crypt.Digest(alg, x.data)}
 	} else {

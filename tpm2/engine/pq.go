@@ -287,13 +287,21 @@ func (t *TPM) signStructure(o *object, scheme *tpm2.TPMTSigScheme, blob []byte) 
 }
 
 // schemeHash is the hash that an attestation is made with: the scheme's, and for
-// one without a hash that of the key's Name, or SHA-256 without a key.
-func schemeHash(o *object, scheme *tpm2.TPMTSigScheme) tpm2.AlgID {
-	switch {
-	case o != nil && scheme.Scheme != tpm2.AlgMLDSA:
-		return scheme.Details.Any.HashAlg
-	case o != nil && o.pub.NameAlg != tpm2.AlgNull:
-		return o.pub.NameAlg
+// one without a hash that of the key's Name. Without a key it is that of the
+// scheme which was asked for, and there must be one (Part 3, 18.4.1 and 31.16.1).
+func schemeHash(o *object, scheme, asked *tpm2.TPMTSigScheme) (tpm2.AlgID, tpm2.RC) {
+	if o == nil {
+		alg := settled(*asked).Details.Any.HashAlg
+		if asked.Scheme == tpm2.AlgNull || crypt.Hash(alg) == 0 {
+			return 0, tpm2.RCScheme.Param(2)
+		}
+		return alg, tpm2.RCSuccess
 	}
-	return tpm2.AlgSHA256
+	switch {
+	case scheme.Scheme != tpm2.AlgMLDSA:
+		return scheme.Details.Any.HashAlg, tpm2.RCSuccess
+	case o.pub.NameAlg != tpm2.AlgNull:
+		return o.pub.NameAlg, tpm2.RCSuccess
+	}
+	return tpm2.AlgSHA256, tpm2.RCSuccess
 }
