@@ -31,6 +31,9 @@ func (t *TPM) startAuthSession(_ *call, in *tpm2.StartAuthSession, out *tpm2.Sta
 		case !key.pub.ObjectAttributes.Has(tpm2.Decrypt):
 			return tpm2.RCAttributes.Handle(1)
 		}
+		if s := key.pub.Parameters.RSADetail.Scheme.Scheme; key.pub.Type == tpm2.AlgRSA && s != tpm2.AlgNull && s != tpm2.AlgOAEP {
+			return tpm2.RCValue.Param(2) // it must not be used with another padding than its own
+		}
 		var rc tpm2.RC
 		if salt, rc = key.decryptSecret("SECRET", in.EncryptedSalt); rc != tpm2.RCSuccess {
 			return tpm2.RCValue.Param(2) // whatever is wrong with it

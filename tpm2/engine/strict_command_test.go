@@ -139,6 +139,21 @@ var sessionRules = []rule{
 		c.NonceCaller = make([]byte, 33)
 		return b.do(c, nil)
 	}},
+	{name: "salt to a key of another padding", cite: "Part 3, 11.1.1", want: tpm2.RCValue.Param(2), run: func(b *bench) tpm2.RC {
+		pub := rsaStorage()
+		pub.ObjectAttributes &^= tpm2.Restricted
+		pub.Parameters.RSADetail.Symmetric, pub.Parameters.RSADetail.Scheme.Scheme = noSym, tpm2.AlgRSAES
+		key := b.primary(tpm2.RHOwner, pub)
+		key.OutPublic.Parameters.RSADetail.Scheme.Scheme = tpm2.AlgNull // the same modulus, to encrypt with OAEP
+		var open tpm2.LoadExternalResponse
+		b.ok(&tpm2.LoadExternal{InPublic: key.OutPublic, Hierarchy: tpm2.RHNull}, &open)
+		var salt tpm2.RSAEncryptResponse
+		b.ok(&tpm2.RSAEncrypt{KeyHandle: open.ObjectHandle, Message: make([]byte, 32), Label: []byte("SECRET\x00"),
+			InScheme: tpm2.TPMTRSADecrypt{Scheme: tpm2.AlgOAEP, Details: tpm2.TPMUAsymScheme{Any: tpm2.TPMSSchemeHash{HashAlg: tpm2.AlgSHA256}}}}, &salt)
+		c := startSession(tpm2.SEHMAC)
+		c.TPMKey, c.EncryptedSalt = key.ObjectHandle, salt.OutData
+		return b.do(c, nil)
+	}},
 	{name: "salt without a key", cite: "Part 3, 11.1.1", want: tpm2.RCValue.Param(2), run: func(b *bench) tpm2.RC {
 		c := startSession(tpm2.SEHMAC)
 		c.EncryptedSalt = make([]byte, 8)
