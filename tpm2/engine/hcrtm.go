@@ -32,9 +32,11 @@ func (t *TPM) HashData(data []byte) {
 func (t *TPM) HashEnd() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.hcrtm == nil || !t.ram.started {
+	if t.hcrtm == nil || !t.ram.started || t.failed != nil {
 		return
 	}
+	t.w().restartCount++ // so that an attestation tells (Part 1, 33.5)
+	t.commitFailure()
 	for i := range t.ram.pcr {
 		for n, a := range pcrs {
 			if a.drtm {

@@ -1,0 +1,35 @@
+package engine
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/vouchsafe/vouchsafe/tpm2"
+)
+
+// A dynamic launch is a change of what the TPM reports on, and is counted (Part
+// 1, 33.5; Part 3, 22.11.1); libtpms counts it too.
+func TestDynamicLaunchIsCounted(t *testing.T) {
+	b := newBench(t)
+	launch := func() {
+		b.tpm.HashStart()
+		b.tpm.HashData([]byte("launched"))
+		b.tpm.HashEnd()
+	}
+	reset, restart := b.counts()
+	launch()
+	b.store.err = errors.New("no space left")
+	launch()
+	b.store.err = nil
+	if r, s := b.counts(); r != reset || s != restart+2 {
+		t.Errorf("resetCount %d, restartCount %d after two launches, %d and %d before", r, s, reset, restart)
+	}
+	b.tpm.HashStart() // of the platform's next start
+	b.powerOff()
+	b.tpm.HashStart()
+	b.tpm.HashEnd() // an H-CRTM, which is part of the TPM Reset
+	b.ok(&tpm2.Startup{}, nil)
+	if r, s := b.counts(); r != reset+1 || s != 0 {
+		t.Errorf("resetCount %d, restartCount %d after a TPM Reset", r, s)
+	}
+}
