@@ -186,11 +186,8 @@ func (t *TPM) sequenceUpdate(_ *call, in *tpm2.SequenceUpdate, _ *tpm2.SequenceU
 // sequenceComplete is TPM2_SequenceComplete (Part 3, 17.5).
 func (t *TPM) sequenceComplete(c *call, in *tpm2.SequenceComplete, out *tpm2.SequenceCompleteResponse) tpm2.RC {
 	o := t.object(in.SequenceHandle)
-	switch {
-	case o.seq == nil || o.seq.kind >= seqEvent:
+	if o.seq == nil || o.seq.kind >= seqEvent {
 		return tpm2.RCMode.Handle(1)
-	case !t.hierarchyEnabled(in.Hierarchy):
-		return tpm2.RCHierarchy.Param(2)
 	}
 	s := o.seq
 	s.feed(in.Buffer)

@@ -198,6 +198,11 @@ var parameterRules = []rule{
 	{name: "unknown hash", cite: "Part 2, 9.27", want: tpm2.RCHash.Param(2), run: always(&tpm2.Hash{HashAlg: 0x1234, Hierarchy: tpm2.RHNull})},
 	{name: "hash that is not implemented", cite: "Part 2, 9.27", want: tpm2.RCHash.Param(2), run: always(&tpm2.Hash{HashAlg: tpm2.AlgSM3256, Hierarchy: tpm2.RHNull})},
 	{name: "buffer over its limit", cite: "Part 2, 10.4.8", want: tpm2.RCSize.Param(1), run: always(&tpm2.Hash{Data: make([]byte, maxBuffer+1), HashAlg: tpm2.AlgSHA256, Hierarchy: tpm2.RHNull})},
+	{name: "hash for a hierarchy that is off", cite: "Part 3, 15.4.1", want: tpm2.RCSuccess, run: func(b *bench) tpm2.RC {
+		b.ok(&tpm2.HierarchyControl{AuthHandle: tpm2.RHPlatform, Enable: tpm2.RHOwner, State: tpm2.No}, nil)
+		b.ok(&tpm2.SequenceComplete{SequenceHandle: b.sequence(tpm2.AlgSHA256), Hierarchy: tpm2.RHOwner}, nil)
+		return b.do(&tpm2.Hash{HashAlg: tpm2.AlgSHA256, Hierarchy: tpm2.RHOwner}, nil)
+	}},
 	{name: "hierarchy that is none", cite: "Part 2, 9.13", want: tpm2.RCValue.Param(3), run: always(&tpm2.Hash{HashAlg: tpm2.AlgSHA256, Hierarchy: tpm2.RHLockout})},
 	{name: "capability that is none", cite: "Part 3, 30.2.1", want: tpm2.RCValue.Param(1), run: always(&tpm2.GetCapability{Capability: 0x20, PropertyCount: 1})},
 	{name: "handles of no space", cite: "Part 3, 30.2.1", want: tpm2.RCHandle.Param(2), run: always(&tpm2.GetCapability{Capability: tpm2.CapHandles, Property: 0x7f000000, PropertyCount: 1})},
