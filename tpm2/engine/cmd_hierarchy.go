@@ -106,7 +106,6 @@ func (t *TPM) changePPS(*call, *tpm2.ChangePPS, *tpm2.ChangePPSResponse) tpm2.RC
 	}
 	t.flushHierarchy(tpm2.RHPlatform)
 	t.ram.clear.platformPolicy = noPolicy
-	t.ram.reset.pcrCounter++
 	return tpm2.RCSuccess
 }
 
@@ -121,7 +120,6 @@ func (t *TPM) changeEPS(*call, *tpm2.ChangeEPS, *tpm2.ChangeEPSResponse) tpm2.RC
 	}
 	t.flushHierarchy(tpm2.RHEndorsement)
 	t.ram.clear.ehEnable = true
-	t.ram.reset.pcrCounter++
 	return tpm2.RCSuccess
 }
 

@@ -74,8 +74,10 @@ func (t *TPM) startPCRs(saved []pcrBank, locality uint8) {
 			}
 		}
 	}
-	for n := range pcrs { // setting them changes them
-		t.pcrChanged(n)
+	for n, a := range pcrs { // setting them changes them; what is kept has not changed
+		if saved == nil || !a.save {
+			t.pcrChanged(n)
+		}
 	}
 }
 

@@ -70,4 +70,30 @@ var pcrRules = []rule{
 		}
 		return tpm2.RCSuccess
 	}},
+	{name: "update counter over a resume", cite: "Part 3, 9.4.1", want: tpm2.RCSuccess, run: func(b *bench) tpm2.RC {
+		before := b.pcrCounter()
+		b.ok(&tpm2.Shutdown{ShutdownType: tpm2.SUState}, nil)
+		b.powerCycle(tpm2.SUState)
+		if n := b.pcrCounter() - before; n != 4 { // 17 to 20 begin anew; 21 and 22 are not counted, the rest is as it was
+			b.t.Errorf("a resume counts %d, want 4", n)
+		}
+		return tpm2.RCSuccess
+	}},
+	{name: "update counter over a change of seeds", cite: "Part 3, 24.4.1", want: tpm2.RCSuccess, run: func(b *bench) tpm2.RC {
+		before := b.pcrCounter()
+		b.ok(&tpm2.ChangePPS{AuthHandle: tpm2.RHPlatform}, nil)
+		b.ok(&tpm2.ChangeEPS{AuthHandle: tpm2.RHPlatform}, nil)
+		if n := b.pcrCounter() - before; n != 0 { // TPM2_Clear alone counts
+			b.t.Errorf("counts %d", n)
+		}
+		return tpm2.RCSuccess
+	}},
+}
+
+// pcrCounter is pcrUpdateCounter.
+func (b *bench) pcrCounter() uint32 {
+	b.t.Helper()
+	var r tpm2.PCRReadResponse
+	b.ok(&tpm2.PCRRead{}, &r)
+	return r.PCRUpdateCounter
 }
