@@ -112,6 +112,19 @@ func (s *sequence) feed(b []byte) {
 	}
 }
 
+// mark remembers where the sequence is; what it returns goes back there, for a
+// command that fails after it has fed it.
+func (s *sequence) mark() (back func() error, err error) {
+	was := *s
+	if err := was.save(); err != nil {
+		return nil, err
+	}
+	return func() error {
+		*s = was
+		return s.restore()
+	}, nil
+}
+
 func (s *sequence) keepsMessage() bool { return s.kind == seqVerify && s.alg == tpm2.AlgMLDSA }
 
 // hmacPad is the key of an HMAC combined with a pad octet, a block long (FIPS 198-1).

@@ -93,7 +93,7 @@ func (t *TPM) verifySequenceStart(_ *call, in *tpm2.VerifySequenceStart, out *tp
 }
 
 // signSequenceComplete is TPM2_SignSequenceComplete (Part 3, 20.6).
-func (t *TPM) signSequenceComplete(c *call, in *tpm2.SignSequenceComplete, out *tpm2.SignSequenceCompleteResponse) tpm2.RC {
+func (t *TPM) signSequenceComplete(c *call, in *tpm2.SignSequenceComplete, out *tpm2.SignSequenceCompleteResponse) (rc tpm2.RC) {
 	o, key := t.object(in.SequenceHandle), t.object(in.KeyHandle)
 	switch {
 	case o.seq == nil || o.seq.kind != seqSign:
@@ -111,6 +111,15 @@ func (t *TPM) signSequenceComplete(c *call, in *tpm2.SignSequenceComplete, out *
 		return tpm2.RCSize
 	}
 	s := o.seq
+	back, err := s.mark()
+	if err != nil {
+		return tpm2.RCFailure
+	}
+	defer func() {
+		if rc != tpm2.RCSuccess && back() != nil { // a command that fails leaves the sequence as it was
+			rc = tpm2.RCFailure
+		}
+	}()
 	s.feed(in.Buffer)
 	if key.pub.ObjectAttributes.Has(tpm2.Restricted) && s.unsafe { // (Part 1, 24.5.5)
 		return tpm2.RCValue

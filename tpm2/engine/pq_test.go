@@ -287,6 +287,13 @@ func TestPQRules(t *testing.T) {
 	ak := b.primary(tpm2.RHEndorsement, changed(mldsaSigning(tpm2.MLDSA44), set(tpm2.Restricted))).ObjectHandle
 	b.ok(&tpm2.SignSequenceStart{KeyHandle: ak}, &s)
 	b.refused(tpm2.RCValue, &tpm2.SignSequenceComplete{SequenceHandle: s.SequenceHandle, KeyHandle: ak, Buffer: []byte("\xffTCG and more")})
+	// A command that failed has changed nothing (Part 3, 5.6): what it brought is not in the message.
+	var signed tpm2.SignSequenceCompleteResponse
+	b.ok(&tpm2.SignSequenceComplete{SequenceHandle: s.SequenceHandle, KeyHandle: ak, Buffer: []byte("good data")}, &signed)
+	var check tpm2.VerifySequenceStartResponse
+	b.ok(&tpm2.VerifySequenceStart{KeyHandle: ak}, &check)
+	b.ok(&tpm2.SequenceUpdate{SequenceHandle: check.SequenceHandle, Buffer: []byte("good data")}, nil)
+	b.ok(&tpm2.VerifySequenceComplete{SequenceHandle: check.SequenceHandle, KeyHandle: ak, Signature: signed.Signature}, nil)
 
 	// What was kept of a message to verify is bounded.
 	var v tpm2.VerifySequenceStartResponse
