@@ -40,6 +40,14 @@ func BenchmarkSignP256(tb *testing.B) {
 		Validation: tpm2.TPMTTkHashCheck{Tag: tpm2.STHashCheck, Hierarchy: tpm2.RHNull}}))
 }
 
+func BenchmarkQuoteP256(tb *testing.B) {
+	b := newBench(tb)
+	srk := b.primary(tpm2.RHOwner, eccStorage())
+	key := b.child(srk.ObjectHandle, eccSigning(tpm2.ECCNISTP256, tpm2.AlgSHA256), nil, nil)
+	b.run(tb, marshal(&tpm2.Quote{SignHandle: key, QualifyingData: make([]byte, 32), InScheme: tpm2.TPMTSigScheme{Scheme: tpm2.AlgNull},
+		PCRSelect: []tpm2.TPMSPCRSelection{{Hash: tpm2.AlgSHA256, PCRSelect: []byte{0xff, 0, 0}}}}))
+}
+
 func benchmarkPrimary(tb *testing.B, pub tpm2.TPMTPublic) {
 	b := newBench(tb)
 	tb.ReportAllocs()
