@@ -24,7 +24,7 @@ func (t *TPM) contextKey(x *tpm2.TPMSContext) (key, iv []byte) {
 	e := tpm2.NewEncoder(make([]byte, 0, 8+4))
 	e.U64(x.Sequence)
 	e.U32(uint32(x.SavedHandle))
-	km := crypt.KDFa(ticketHash, t.proof(x.Hierarchy), "CONTEXT", e.Out(), be(t.n().totalResetCount), (32+16)*8)
+	km := crypt.KDFaOf(t.proofMAC(x.Hierarchy), "CONTEXT", e.Out(), be(t.n().totalResetCount), (32+16)*8)
 	return km[:32], km[32:]
 }
 
@@ -48,7 +48,10 @@ func (t *TPM) contextMAC(x *tpm2.TPMSContext, ciphertext []byte) []byte {
 	}
 	e.U64(x.Sequence)
 	e.U32(uint32(x.SavedHandle))
-	return crypt.HMAC(ticketHash, t.proof(x.Hierarchy), e.Out(), ciphertext)
+	m := t.proofMAC(x.Hierarchy)
+	m.Write(e.Out())
+	m.Write(ciphertext)
+	return m.Sum(nil)
 }
 
 // openContext is the reverse of sealContext.

@@ -143,7 +143,7 @@ const ticketHash = tpm2.AlgSHA512
 // before a take-over holds after it. Tickets of the NULL hierarchy hold until the
 // next TPM Reset; where they must say nothing, the caller leaves the digest out.
 func (t *TPM) ticket(tag tpm2.ST, h tpm2.Handle, parts ...[]byte) []byte {
-	m := crypt.NewHMAC(ticketHash, t.proof(h))
+	m := t.proofMAC(h)
 	m.Write([]byte{byte(tag >> 8), byte(tag)})
 	for _, p := range parts {
 		m.Write(p)

@@ -63,8 +63,15 @@ type TPM struct {
 	scratch     []byte    // for answers that need no memory of their own
 	reading     pcrReading
 	hashes      [crypto.SHA512 + 1]hash.Hash // see hash
+	macs        [4]keyedMAC                  // see proofMAC
 	dec         tpm2.Decoder
 	enc         tpm2.Encoder
+}
+
+// keyedMAC is an HMAC that is ready for a hierarchy's proof.
+type keyedMAC struct {
+	proof []byte
+	mac   hash.Hash
 }
 
 // Manufacture makes a new TPM with fresh seeds, stores its first state and

@@ -2,6 +2,8 @@ package engine
 
 import (
 	"bytes"
+	"hash"
+	"slices"
 
 	"github.com/vouchsafe/vouchsafe/tpm2"
 	"github.com/vouchsafe/vouchsafe/tpm2/internal/crypt"
@@ -185,6 +187,18 @@ func (t *TPM) proof(h tpm2.Handle) []byte {
 		return t.n().phProof
 	}
 	return t.ram.reset.nullProof
+}
+
+// proofMAC starts an HMAC with a hierarchy's proof, whose key was made ready when
+// it was first used. It is the caller's until the next one of that hierarchy.
+func (t *TPM) proofMAC(h tpm2.Handle) hash.Hash {
+	proof := t.proof(h)
+	m := &t.macs[slices.Index([]tpm2.Handle{tpm2.RHOwner, tpm2.RHEndorsement, tpm2.RHPlatform}, h)+1]
+	if len(m.proof) == 0 || len(proof) == 0 || &m.proof[0] != &proof[0] { // a proof is replaced, never changed
+		m.proof, m.mac = proof, crypt.NewHMAC(ticketHash, proof)
+	}
+	m.mac.Reset()
+	return m.mac
 }
 
 // primarySeed is the seed of a hierarchy (Part 1, 11.3).

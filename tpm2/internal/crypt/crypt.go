@@ -63,9 +63,13 @@ func NewHMAC(alg tpm2.AlgID, key []byte) hash.Hash { return hmac.New(Hash(alg).N
 // KDFa derives bits from key in counter mode (Part 1, 8.4.10.2; SP 800-108).
 // label is given without its terminating zero octet.
 func KDFa(alg tpm2.AlgID, key []byte, label string, contextU, contextV []byte, bits int) []byte {
+	return KDFaOf(NewHMAC(alg, key), label, contextU, contextV, bits)
+}
+
+// KDFaOf is [KDFa] with a keyed hash that nothing was written to.
+func KDFaOf(m hash.Hash, label string, contextU, contextV []byte, bits int) []byte {
 	n := (bits + 7) / 8
 	out := make([]byte, 0, n+64)
-	m := NewHMAC(alg, key)
 	block := make([]byte, 4, 4+len(label)+1+len(contextU)+len(contextV)+4) // the counter first
 	block = append(append(block, label...), 0)
 	block = append(append(block, contextU...), contextV...)
