@@ -77,6 +77,34 @@ func BenchmarkUnseal(tb *testing.B) {
 	b.run(tb, marshal(&tpm2.Unseal{ItemHandle: b.child(srk.ObjectHandle, sealed(), nil, []byte("secret"))}))
 }
 
+func BenchmarkNVRead(tb *testing.B) {
+	b := newBench(tb)
+	b.ok(&tpm2.NVDefineSpace{AuthHandle: tpm2.RHOwner, PublicInfo: tpm2.TPMSNVPublic{NVIndex: 0x1500001, NameAlg: tpm2.AlgSHA256,
+		Attributes: tpm2.NVOwnerRead | tpm2.NVOwnerWrite, DataSize: 64}}, nil)
+	b.ok(&tpm2.NVWrite{AuthHandle: tpm2.RHOwner, NVIndex: 0x1500001, Data: make([]byte, 64)}, nil)
+	b.run(tb, marshal(&tpm2.NVRead{AuthHandle: tpm2.RHOwner, NVIndex: 0x1500001, Size: 64}))
+}
+
+// A session, a policy of PCRs in it, and the session's end.
+func BenchmarkPolicyPCR(tb *testing.B) {
+	b := newBench(tb)
+	start := marshal(&tpm2.StartAuthSession{TPMKey: tpm2.RHNull, Bind: tpm2.RHNull, NonceCaller: make([]byte, 16), SessionType: tpm2.SEPolicy,
+		Symmetric: tpm2.TPMTSymDef{Algorithm: tpm2.AlgNull}, AuthHash: tpm2.AlgSHA256})
+	session := b.session(tpm2.SEPolicy)
+	b.ok(&tpm2.FlushContext{FlushHandle: session}, nil)
+	policy := marshal(&tpm2.PolicyPCR{PolicySession: session, PCRs: []tpm2.TPMSPCRSelection{{Hash: tpm2.AlgSHA256, PCRSelect: []byte{0xff, 0, 0}}}})
+	flush := marshal(&tpm2.FlushContext{FlushHandle: session})
+	out := make([]byte, 0, MaxCommandSize)
+	tb.ReportAllocs()
+	for tb.Loop() {
+		for _, cmd := range [][]byte{start, policy, flush} {
+			if rsp := b.tpm.Execute(0, cmd, out); rsp[9] != 0 || rsp[8] != 0 {
+				tb.Fatalf("%x", rsp)
+			}
+		}
+	}
+}
+
 func BenchmarkContextSave(tb *testing.B) {
 	b := newBench(tb)
 	srk := b.primary(tpm2.RHOwner, eccStorage())

@@ -125,7 +125,7 @@ func selected(sel []byte, n int) bool { return n/8 < len(sel) && sel[n/8]>>(n%8)
 // number (Part 1, 14.5). The selection is reduced to what is there, as the
 // response must say.
 func (t *TPM) pcrDigest(alg tpm2.AlgID, sel []tpm2.TPMSPCRSelection) []byte {
-	h := crypt.New(alg)
+	h := t.hash(alg)
 	for i := range sel {
 		b := t.bank(sel[i].Hash)
 		if b == nil {
