@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"github.com/vouchsafe/vouchsafe/tpm2"
-	"github.com/vouchsafe/vouchsafe/tpm2/internal/crypt"
 )
 
 // pcrBank is one bank: PCRCount digests side by side.
