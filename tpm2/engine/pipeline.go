@@ -157,6 +157,9 @@ func (t *TPM) respond(c *call, tag tpm2.ST, out tpm2.Response) tpm2.RC {
 	params := len(e.Out())
 	out.EncodeParameters(e)
 	if len(e.Out())-start+len(c.auths)*maxAuthResponse > t.buffer() { // nothing of the sessions has changed yet
+		if h := out.HandleField(); h != nil && h.Space() == tpm2.HTTransient {
+			t.flushObject(*h) // nobody would know of it
+		}
 		return tpm2.RCSize
 	}
 	if tag == tpm2.STSessions {

@@ -389,3 +389,16 @@ func TestSequenceStates(t *testing.T) {
 		}
 	}
 }
+
+// A response that does not fit leaves no object behind that nobody has the handle of.
+func TestNoObjectWithoutItsHandle(t *testing.T) {
+	b := &bench{t: t, store: &memory{}}
+	cfg := b.config()
+	cfg.Buffer = 2808 // the least that swtpm's clients ask for
+	b.tpm = must(Manufacture(cfg))
+	b.ok(&tpm2.Startup{}, nil)
+	for range maxTransient + 1 {
+		b.refused(tpm2.RCSize, &tpm2.CreatePrimary{PrimaryHandle: tpm2.RHOwner, InPublic: mldsaSigning(tpm2.MLDSA87)})
+	}
+	b.listed(tpm2.TransientFirst)
+}
