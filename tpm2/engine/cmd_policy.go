@@ -313,8 +313,9 @@ func (t *TPM) policyNV(_ *call, in *tpm2.PolicyNV, _ *tpm2.PolicyNVResponse) tpm
 // compare carries out a TPM_EO on two operands of the same length (Part 2, 6.8).
 func compare(a, b []byte, op tpm2.EO) bool {
 	unsigned := bytes.Compare(a, b)
-	// Two negative numbers are compared by magnitude, as the reference code does
-	// and everybody's policies have come to rely on; different signs reverse too.
+	// Two negative numbers are compared by magnitude, as libtpms does and policies
+	// have come to rely on (abrmd_policynv of tpm2-tools is one); different signs
+	// reverse too. Version 1.83 and later have two's complement (Part 3, 23.9.1).
 	signed := unsigned
 	if len(a) > 0 && (a[0]|b[0])&0x80 != 0 {
 		signed = -unsigned
