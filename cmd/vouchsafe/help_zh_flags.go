@@ -97,6 +97,7 @@ var flagsZH = map[string]string{
 	"address to listen on; port 0 takes any":                                                                           "监听地址；端口 0 表示任意端口",
 	"further host names or addresses by which clients reach this server":                                               "客户端访问本服务所用的其他主机名或地址",
 	"this machine's own TPM, by which the service notices that it runs inside a VM that it admits: a device, unix:PATH, tcp:HOST:PORT or none (default /dev/tpmrm0, where there is one)": "本机自己的 TPM，服务据此察觉自身是否运行在它所准入的虚拟机内：设备、unix:PATH、tcp:HOST:PORT 或 none（若有，默认 /dev/tpmrm0）",
+	"how long certificates stay on record beyond their end; 0: for ever. The audit log keeps its own record of each":                                                                     "证书到期后在记录中保留多久；0：永久保留。审计日志另有每张证书的记录",
 	"file that gets audit checkpoints, best on another machine's disk; with an audit log older than it, the server does not start":                                                       "写入审计检查点的文件，最好在另一台机器的磁盘上；审计日志比它旧时，服务不启动",
 	"name of this machine as a host of vTPMs":                       "本机作为 vTPM 宿主机的名称",
 	"when it is created: name of the first operator":                "创建时：首个操作员的名称",

@@ -31,7 +31,9 @@ type serverOptions struct {
 	serviceOptions
 	listen string
 	names  []string
-	opened net.Listener // what listen names, if it was opened before the service
+	// keepExpired is how long certificates stay on record beyond their end; 0: for ever.
+	keepExpired time.Duration
+	opened      net.Listener // what listen names, if it was opened before the service
 	// carry runs beside the server, once it listens; nil: nothing does.
 	carry func(ctx context.Context, s *service, url string) error
 }
@@ -41,6 +43,7 @@ func (o *serverOptions) flags(cmd *cobra.Command) {
 	cmd.Flags().StringSliceVar(&o.names, "name", nil, "further host names or addresses by which clients reach this server")
 	cmd.Flags().StringVar(&o.ownTPM, "own-tpm", "", "this machine's own TPM, by which the service notices that it runs inside a VM that it admits: a device, unix:PATH, tcp:HOST:PORT or none (default /dev/tpmrm0, where there is one)")
 	cmd.Flags().StringVar(&o.pushCheckpoint, "push-checkpoint", "", "file that gets audit checkpoints, best on another machine's disk; with an audit log older than it, the server does not start")
+	cmd.Flags().DurationVar(&o.keepExpired, "keep-expired", ca.CRLLifetime, "how long certificates stay on record beyond their end; 0: for ever. The audit log keeps its own record of each")
 }
 
 // check calls bad usage what no server can run with, before anything is done.
@@ -59,6 +62,9 @@ func (o *serverOptions) check() error {
 		if err := ca.CheckWord(o.localHost); err != nil {
 			return usageError{fmt.Errorf("--host: %w", err)}
 		}
+	}
+	if o.keepExpired != 0 && o.keepExpired < ca.CRLLifetime {
+		return withHint(usageError{fmt.Errorf("--keep-expired %v: a list of revoked certificates names one for %v beyond its end", o.keepExpired, ca.CRLLifetime)}, "--keep-expired %v or more, or 0 for ever", ca.CRLLifetime)
 	}
 	if o.pushCheckpoint != "" {
 		if _, err := os.Stat(filepath.Dir(o.pushCheckpoint)); err != nil {
@@ -252,7 +258,7 @@ func serve(ctx context.Context, a *app, dir string, o serverOptions) (err error)
 			}
 		}
 	}()
-	tidy := time.NewTicker(time.Hour)
+	tidy := time.NewTimer(firstTidy)
 	defer tidy.Stop()
 	for running := true; running; {
 		select {
@@ -261,9 +267,10 @@ func serve(ctx context.Context, a *app, dir string, o serverOptions) (err error)
 			<-carried
 			return err
 		case <-tidy.C:
-			if err := s.store.Forget(ctx); err != nil {
-				logger.Warn("forgetting old idempotency keys", "error", err)
+			if err := s.tidy(ctx, o.keepExpired); err != nil && ctx.Err() == nil {
+				logger.Warn("forgetting what nobody needs any more", "error", err)
 			}
+			tidy.Reset(time.Hour)
 		case <-ctx.Done():
 			running = false
 		}

@@ -378,6 +378,8 @@ var commands = []text{
 	{"what is in it stays: %w", "其内容保持不变：%w"},
 	{"pushing checkpoints: %s is there already, and a new service has none", "推送检查点：%s 已存在，而新服务还没有检查点"},
 	{"calling the service at %s: %w", "调用 %s 处的服务：%w"},
+	{"--keep-expired %v: a list of revoked certificates names one for %v beyond its end", "--keep-expired %v：吊销列表在证书到期后的 %v 内仍会列出它"},
+	{"--keep-expired %v or more, or 0 for ever", "--keep-expired %v 或更长，或用 0 表示永久"},
 	{"--server https://HOST:PORT", "--server https://HOST:PORT"},
 	{"--server %q is no address of a service", "--server %q 不是服务地址"},
 	{"--event-log FILE; the kernel has it in %s", "--event-log FILE；内核的日志在 %s"},

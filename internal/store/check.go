@@ -54,6 +54,7 @@ func (s *Store) Check(ctx context.Context) ([]string, error) {
 		{"the revision is not the newest change's", `SELECT COUNT(*) FROM revision WHERE tenant = '' AND rev <> (SELECT COALESCE(MAX(rev), 0) FROM change)`},
 		{"keys whose primary version is missing", `SELECT COUNT(*) FROM key k WHERE NOT EXISTS (SELECT 1 FROM key_version v WHERE v.tenant = k.tenant AND v.key_id = k.id AND v.n = k.primary_version)`},
 		{"certificates issued whose bytes are missing", `SELECT COUNT(*) FROM certificate c WHERE c.state = 'issued' AND NOT EXISTS (SELECT 1 FROM certificate_der d WHERE d.serial = c.serial)`},
+		{"bytes of certificates that are not on record", `SELECT COUNT(*) FROM certificate_der d WHERE NOT EXISTS (SELECT 1 FROM certificate c WHERE c.serial = d.serial)`},
 		{"VMs whose endorsement certificate is not on record", `SELECT COUNT(*) FROM vm v WHERE v.ek_serial <> '' AND NOT EXISTS (SELECT 1 FROM certificate c WHERE c.serial = v.ek_serial)`},
 	} {
 		var n int

@@ -485,6 +485,23 @@ func writeUntilKilled(path string) {
 			}
 		}()
 	}
+	go func() { // certificates that ended are forgotten and made all the while
+		for err := error(nil); ; {
+			var until time.Time
+			if until, _, err = s.Ended(context.Background(), time.Now()); err == nil {
+				_, err = s.ForgetEnded(context.Background(), until)
+			}
+			for i := range time.Duration(certificatesAtOnce + 50) {
+				if err == nil {
+					err = certificate(context.Background(), s, ca.VMIdentity, rand.Int64(), time.Now().Add(-i*time.Second))
+				}
+			}
+			if err != nil {
+				fmt.Println("error:", err)
+				os.Exit(1)
+			}
+		}
+	}()
 	select {}
 }
 
@@ -542,7 +559,18 @@ func TestKill(t *testing.T) {
 	if acked < cycles {
 		t.Errorf("only %d births: the test kills too early", acked)
 	}
-	t.Logf("%d kills, %d births acknowledged, none lost", cycles, acked)
+	s := open(t, path)
+	until, n, err := s.Ended(t.Context(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.ForgetEnded(t.Context(), until); err != nil {
+		t.Fatal(err)
+	}
+	if bad, err := s.Check(t.Context()); err != nil || bad != nil {
+		t.Errorf("after the last sweep: %v, %v", bad, err)
+	}
+	t.Logf("%d kills, %d births acknowledged, none lost; %d ended certificates were left", cycles, acked, n)
 }
 
 func BenchmarkBirth(b *testing.B) {

@@ -6,7 +6,6 @@ import (
 	"database/sql"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/vouchsafe/vouchsafe/internal/enroll"
 	"github.com/vouchsafe/vouchsafe/internal/keyring"
@@ -352,43 +351,6 @@ func (s *Store) Repeated(ctx context.Context, tenant string, o enroll.Once) (str
 		return "", enroll.ErrOtherRequest
 	}
 	return object, err
-}
-
-// Limits of what is remembered, and why.
-const (
-	// idempotencyAge is how long a repeated request is recognised.
-	idempotencyAge = 7 * 24 * time.Hour
-	// maxChanges: each renewal of a lease is a change. A thousand VMs fill these in a
-	// day, with 100 MB; without a limit they would fill the disk.
-	maxChanges = 1 << 20
-	// forgetAtOnce: other writers wait for so many.
-	forgetAtOnce = 10_000
-)
-
-// Forget drops idempotency keys that are too old to come back, and the oldest changes.
-func (s *Store) Forget(ctx context.Context) error {
-	err := s.write(ctx, func(t *tx) error {
-		_, err := t.exec(`DELETE FROM idempotency WHERE created < $1`, millis(t.now.Add(-idempotencyAge)))
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return s.forgetChanges(ctx, maxChanges)
-}
-
-// forgetChanges keeps so many of the newest ones. Revisions have no gaps.
-func (s *Store) forgetChanges(ctx context.Context, keep int64) error {
-	for n := int64(1); n > 0; {
-		err := s.write(ctx, func(t *tx) (err error) {
-			n, err = t.exec(`DELETE FROM change WHERE rev <= (SELECT rev - $1 FROM revision WHERE tenant = '') AND rev < (SELECT MIN(rev) + $2 FROM change)`, keep, int64(forgetAtOnce))
-			return err
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // notNil: a nil slice would be written as NULL.
