@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -66,11 +67,11 @@ var checkFindings = finding.Catalog{
 		Meaning: finding.Text{EN: "The store knows a VM whose birth the audit log does not: the log was replaced or cut, or somebody wrote to the store.", ZH: "数据库中有审计日志未记载其诞生的虚拟机：日志被替换或截断，或有人改写了数据库。"},
 		Remedy:  finding.Text{EN: "Compare with a checkpoint kept elsewhere: vouchsafe audit verify --checkpoint FILE", ZH: "请与异地检查点对比：vouchsafe audit verify --checkpoint FILE"}},
 	{Code: "REVOCATION_UNFINISHED", Severity: finding.Error,
-		Meaning: finding.Text{EN: "A revoked VM still has a certificate that is good: the service stopped in the middle of revoking.", ZH: "已吊销的虚拟机仍持有有效证书：服务在吊销过程中停止。"},
-		Remedy:  finding.Text{EN: "vouchsafe vm revoke {0} --reason 'finish what was begun'", ZH: "vouchsafe vm revoke {0} --reason '完成未尽的吊销'"}},
+		Meaning: finding.Text{EN: "A revoked VM or host still has a certificate that is good: the service stopped in the middle of revoking, or somebody wrote to the store past it.", ZH: "已吊销的虚拟机或宿主机仍持有有效证书：服务在吊销过程中停止，或有人绕过服务改写了数据库。"},
+		Remedy:  finding.Text{EN: "vouchsafe {0} --reason 'finish what was begun'", ZH: "vouchsafe {0} --reason '完成未尽的吊销'"}},
 	{Code: "REVOCATION_UNDONE", Severity: finding.Error,
-		Meaning: finding.Text{EN: "The audit log says that this VM was revoked, and the store says that it was not: somebody wrote to the store past the service.", ZH: "审计日志记载该虚拟机已吊销，数据库却并非如此：有人绕过服务改写了数据库。"},
-		Remedy:  finding.Text{EN: "vouchsafe vm revoke {0} --reason 'it was revoked before'; then find out who can write to the store", ZH: "vouchsafe vm revoke {0} --reason '此前已吊销'；然后查明谁能写数据库"}},
+		Meaning: finding.Text{EN: "The audit log says that this VM or host was revoked, and the store says that it was not: somebody wrote to the store past the service.", ZH: "审计日志记载该虚拟机或宿主机已吊销，数据库却并非如此：有人绕过服务改写了数据库。"},
+		Remedy:  finding.Text{EN: "vouchsafe {0} --reason 'it was revoked before'; then find out who can write to the store", ZH: "vouchsafe {0} --reason '此前已吊销'；然后查明谁能写数据库"}},
 	{Code: "CLOCK_BEHIND", Severity: finding.Warning,
 		Meaning: finding.Text{EN: "The clock is before the newest record: it was set back, or was ahead when that was written.", ZH: "时钟早于最新记录：时钟被调回，或写入时时钟超前。"},
 		Remedy:  finding.Text{EN: "Set the clock right: timedatectl", ZH: "请校准时钟：timedatectl"}},
@@ -123,6 +124,8 @@ type examiner struct {
 	known [][2]string // tenant and name of every VM in the store
 	// revoked are those of them that the store calls revoked.
 	revoked map[[2]string]bool
+	// revokedHosts are the hosts that the store calls revoked, by tenant and name.
+	revokedHosts map[[2]string]bool
 
 	// What inside opened, until close; nil when it did not open.
 	store  *store.Store
@@ -139,7 +142,7 @@ func (e *examiner) add(code, subject, evidence string, args ...string) {
 // examine looks at everything in a state directory, as far as each part can be
 // reached, also while the service runs.
 func examine(ctx context.Context, dir string, outside []audit.Outside) ([]finding.Finding, error) {
-	e := &examiner{dir: dir, revoked: map[[2]string]bool{}}
+	e := &examiner{dir: dir, revoked: map[[2]string]bool{}, revokedHosts: map[[2]string]bool{}}
 	if onlyHost(dir) {
 		e.files()
 		e.vtpms(ctx)
@@ -259,12 +262,23 @@ func exists(path string) bool {
 // auditLog verifies the log, and that it saw every VM of the store being born.
 func (e *examiner) auditLog(file serviceFile, outside []audit.Outside) {
 	born, revoked := map[[2]string]bool{}, map[[2]string]bool{}
+	hosts, begun := map[[2]string]bool{}, map[int64]bool{} // revoked by the log; and before a reinstatement, by its number
 	r, err := audit.Verify(filepath.Join(e.dir, dirAudit), file.AuditKey, outside, func(r audit.Record) {
 		if r.Action == "vm.born" && r.Phase == audit.Intent {
 			born[[2]string{r.Tenant, r.Object}] = true
 		}
 		if r.Action == "vm.revoked" && r.Phase == audit.Done {
 			revoked[[2]string{r.Tenant, r.Object}] = true
+		}
+		// Revoked when that was done; reinstated as soon as it was begun, as the store may
+		// have it already, unless it then failed.
+		switch host := [2]string{r.Tenant, r.Object}; {
+		case r.Action == "host.revoked" && r.Phase == audit.Done:
+			hosts[host] = true
+		case r.Action == "host.reinstated" && r.Phase == audit.Intent:
+			begun[r.N], hosts[host] = hosts[host], false
+		case r.Action == "host.reinstated" && r.Phase == audit.Failed && r.Ref != nil:
+			hosts[host] = begun[*r.Ref]
 		}
 		if r.Action == "host.saved" && r.Actor == "service" && !slices.Contains(e.carries, r.Object) {
 			e.carries = append(e.carries, r.Object)
@@ -284,7 +298,14 @@ func (e *examiner) auditLog(file serviceFile, outside []audit.Outside) {
 			e.add("STORE_AHEAD_OF_AUDIT", vm[1], "tenant "+vm[0]+": no record of its birth")
 		}
 		if revoked[vm] && !e.revoked[vm] {
-			e.add("REVOCATION_UNDONE", vm[1], "tenant "+vm[0]+": the log says that it was revoked", vm[1])
+			e.add("REVOCATION_UNDONE", vm[1], "tenant "+vm[0]+": the log says that it was revoked", "vm revoke "+vm[1])
+		}
+	}
+	if e.store != nil {
+		for _, host := range slices.SortedFunc(maps.Keys(hosts), func(a, b [2]string) int { return strings.Compare(a[1], b[1]) }) {
+			if hosts[host] && !e.revokedHosts[host] {
+				e.add("REVOCATION_UNDONE", "host "+host[1], "tenant "+host[0]+": the log says that it was revoked", "host revoke "+host[1])
+			}
 		}
 	}
 	if now := time.Now(); now.Add(time.Minute).Before(r.To) {
@@ -390,12 +411,19 @@ func (e *examiner) vms(ctx context.Context, st *store.Store, ring *keyring.Ring)
 		if err := enroll.CheckHost(ring, h); err != nil {
 			e.add("KEY_DAMAGED", "host "+h.Name, err.Error())
 		}
+		e.revokedHosts[[2]string{h.Tenant, h.Name}] = !h.Revoked.IsZero()
 	}
 	unfinished, err := st.UnfinishedRevocations(ctx)
 	if err != nil {
 		e.add("STORE_DAMAGED", "VMs", err.Error())
 	}
 	for _, vm := range unfinished {
-		e.add("REVOCATION_UNFINISHED", vm[1], "tenant "+vm[0], vm[1])
+		e.add("REVOCATION_UNFINISHED", vm[1], "tenant "+vm[0], "vm revoke "+vm[1])
+	}
+	if unfinished, err = st.UnfinishedHostRevocations(ctx); err != nil {
+		e.add("STORE_DAMAGED", "hosts", err.Error())
+	}
+	for _, host := range unfinished {
+		e.add("REVOCATION_UNFINISHED", "host "+host[1], "tenant "+host[0], "host revoke "+host[1])
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -25,6 +26,7 @@ import (
 	"github.com/vouchsafe/vouchsafe/finding"
 	"github.com/vouchsafe/vouchsafe/internal/api"
 	"github.com/vouchsafe/vouchsafe/internal/audit"
+	"github.com/vouchsafe/vouchsafe/internal/ca"
 )
 
 // newState makes a service in a directory, with its recovery key elsewhere.
@@ -117,9 +119,10 @@ func noErrors(t *testing.T, dir string, outside ...audit.Outside) {
 	}
 }
 
-// TestServiceKill kills the server with SIGKILL while VMs are being made, again
-// and again: every VM that was acknowledged is there, with its record, and
-// every checkpoint that was handed out still holds.
+// TestServiceKill kills the server with SIGKILL while VMs are being made and a host is
+// revoked and reinstated, again and again: every VM that was acknowledged is there,
+// with its record, every checkpoint that was handed out still holds, and no
+// revocation is half there.
 func TestServiceKill(t *testing.T) {
 	cycles := 4
 	if os.Getenv("VOUCHSAFE_LONG") != "" {
@@ -134,6 +137,7 @@ func TestServiceKill(t *testing.T) {
 	var mu sync.Mutex
 	acked := map[string]bool{}
 	var checkpoint string
+	var revoked atomic.Int32
 	for cycle := range cycles {
 		os.Remove(filepath.Join(dir, fileURL))
 		var words locked
@@ -164,6 +168,17 @@ func TestServiceKill(t *testing.T) {
 				}
 			})
 		}
+		wg.Go(func() {
+			for do := func(path string, in any) error { return c.call(context.Background(), "POST", path, in, nil) }; ; {
+				if do("/v1/hosts", api.NewHost{Name: "h2", AcceptUnattested: true}) != nil && do("/v1/hosts/h2/reinstate", api.HostChange{Reason: "test"}) != nil {
+					return // the server is gone
+				}
+				askCredential(context.Background(), c, ca.KindAgent, "h2")
+				if do("/v1/hosts/h2/revoke", api.HostChange{Reason: "test"}) == nil {
+					revoked.Add(1)
+				}
+			}
+		})
 		time.Sleep(time.Duration(50+mathrand.IntN(250)) * time.Millisecond)
 		cmd.Process.Kill()
 		cmd.Wait()
@@ -190,7 +205,7 @@ func TestServiceKill(t *testing.T) {
 	if len(acked) < cycles {
 		t.Errorf("only %d VMs: the test kills too early", len(acked))
 	}
-	t.Logf("%d kills, %d VMs acknowledged, none lost", cycles, len(acked))
+	t.Logf("%d kills, %d VMs acknowledged, none lost; a host was revoked %d times", cycles, len(acked), revoked.Load())
 }
 
 // TestServiceFullDisk fills the disk under a running service: writes are

@@ -50,7 +50,9 @@ var shortZH = map[string]string{
 	"Compute the PCR values that the log leads to":                                          "按日志重放，计算 PCR 值",
 	"List the events in plain words, each with what is proved of its text":                  "用文字列出各事件，并注明其文本得到证明的程度",
 
-	"Hosts that carry vTPMs: add, enroll, run, list, show":                                  "承载 vTPM 的宿主机：添加、登记、运行、列出、查看",
+	"Hosts that carry vTPMs: add, enroll, run, list, show, revoke, reinstate":               "承载 vTPM 的宿主机：添加、登记、运行、列出、查看、吊销、重新接纳",
+	"End all trust in a host: its credential, its leases, its word for its VMs":             "终止对宿主机的一切信任：其凭据、租约及其对虚拟机的陈述",
+	"Begin anew with a revoked host: nothing of before counts":                              "重新接纳已吊销的宿主机：此前的一切不再有效",
 	"Make a host known that proved nothing yet":                                             "登记一台尚未证明自身的宿主机",
 	"On the host, as an operator: record its TPM, make its credential, let it prove itself": "在宿主机上以操作员身份：登记其 TPM，制作凭据，让它证明自身",
 	"List hosts": "列出宿主机",

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -9,8 +11,9 @@ import (
 )
 
 func newHostCommand(a *app) *cobra.Command {
-	cmd := &cobra.Command{Use: "host", Short: "Hosts that carry vTPMs: add, enroll, run, list, show", Args: cobra.NoArgs}
-	cmd.AddCommand(newHostAddCommand(a), newHostEnrollCommand(a), newHostRunCommand(a), newHostListCommand(a), newHostShowCommand(a))
+	cmd := &cobra.Command{Use: "host", Short: "Hosts that carry vTPMs: add, enroll, run, list, show, revoke, reinstate", Args: cobra.NoArgs}
+	cmd.AddCommand(newHostAddCommand(a), newHostEnrollCommand(a), newHostRunCommand(a), newHostListCommand(a), newHostShowCommand(a),
+		newHostRevokeCommand(a), newHostReinstateCommand(a))
 	return cmd
 }
 
@@ -63,7 +66,7 @@ func newHostListCommand(a *app) *cobra.Command {
 func (a *app) showHosts(hosts []api.Host) error {
 	w := a.table()
 	if !a.json {
-		fmt.Fprintln(w, a.say("NAME\tTIER\tTPM\tACCEPTED\tCREATED", "名称\t级别\tTPM\t已接受\t创建时间"))
+		fmt.Fprintln(w, a.say("NAME\tTIER\tTPM\tACCEPTED\tCREATED\tREVOKED", "名称\t级别\tTPM\t已接受\t创建时间\t吊销时间"))
 	}
 	for _, h := range hosts {
 		if a.json {
@@ -72,7 +75,7 @@ func (a *app) showHosts(hosts []api.Host) error {
 			}
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%s\t%v\t%v\t%s\n", h.Name, h.Tier, h.HasTPM, h.AcceptUnattested, h.Created)
+		fmt.Fprintf(w, "%s\t%s\t%v\t%v\t%s\t%s\n", h.Name, h.Tier, h.HasTPM, h.AcceptUnattested, h.Created, cmp.Or(strings.TrimSpace(h.Revoked+" "+h.Reason), "-"))
 	}
 	return w.Flush()
 }

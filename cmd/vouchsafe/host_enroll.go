@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -153,7 +154,7 @@ func (e *enrolling) run(ctx context.Context, a *app, name string) error {
 	return a.showHosts([]api.Host{h})
 }
 
-// credential makes the host's, unless it has one of this name.
+// credential makes the host's, unless it has a good one of this name.
 func (e *enrolling) credential(ctx context.Context, c *apiClient, name string) error {
 	if text, err := os.ReadFile(filepath.Join(e.out, credentialCert)); err == nil {
 		old, err := parseCertificate(text)
@@ -163,7 +164,12 @@ func (e *enrolling) credential(ctx context.Context, c *apiClient, name string) e
 		if n, err := ca.NameOf(old); err != nil || n.Kind != ca.KindAgent || n.Name != name {
 			return withHint(fmt.Errorf("%s has the credential of %s", e.out, n), "-o DIR: another directory")
 		}
-		return nil
+		var on api.Certificate // one that was revoked, with the host or alone, is of no use
+		if err := c.call(ctx, "GET", "/v1/certificates/"+ca.SerialText(old), nil, &on); err != nil && !notFound(err) {
+			return err
+		} else if err == nil && on.State == "issued" && time.Now().Before(old.NotAfter) {
+			return nil
+		}
 	}
 	key, got, err := askCredential(ctx, c, ca.KindAgent, name)
 	if err != nil {

@@ -293,8 +293,12 @@ func (s *service) knowHost(ctx context.Context, name string, accept bool) error 
 		}
 		h = enroll.Host{Tenant: defaultTenant, Name: name, Created: s.now()}
 		rand.Read(h.ID[:])
-	case err != nil, !accept || h.AcceptedUnattested:
+	case err != nil:
 		return err
+	case h.WasRevoked() != nil:
+		return withHint(h.WasRevoked(), "vouchsafe server runs the control plane alone; while it does: vouchsafe host reinstate %s --reason TEXT", name)
+	case !accept || h.AcceptedUnattested:
+		return nil
 	}
 	h.AcceptedUnattested = accept
 	intent, err := s.audit.Begin(ctx, audit.Event{Tenant: defaultTenant, Actor: "service", Action: "host.saved", Object: name, Detail: map[string]string{"accept-unattested": fmt.Sprint(accept)}})

@@ -70,10 +70,15 @@ func (s *server) authenticate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		name, err := s.identify(r.Context(), r.TLS)
 		if err != nil {
+			p := &Problem{Status: http.StatusUnauthorized, Title: "Unauthorized", Detail: err.Error(), Code: "CLIENT_CERTIFICATE_REFUSED",
+				Hint: "vouchsafe ca credential NAME makes a new one"}
+			var r enroll.Refusal
+			if errors.As(err, &r) {
+				p.Code, p.Hint = r.Code, remedy(r.Code)
+			}
 			w.Header().Set("Content-Type", "application/problem+json")
 			w.WriteHeader(http.StatusUnauthorized)
-			json.NewEncoder(w).Encode(&Problem{Status: http.StatusUnauthorized, Title: "Unauthorized", Detail: err.Error(), Code: "CLIENT_CERTIFICATE_REFUSED",
-				Hint: "vouchsafe ca credential NAME makes a new one"})
+			json.NewEncoder(w).Encode(p)
 			return
 		}
 		leave, err := s.letIn(r, name)
@@ -168,6 +173,9 @@ func (s *server) identify(ctx context.Context, state *tls.ConnectionState) (ca.N
 		return name, err
 	}
 	if state2.State != "issued" {
+		if h, err := s.Store.Host(ctx, name.Tenant, name.Name); name.Kind == ca.KindAgent && err == nil && h.WasRevoked() != nil {
+			return name, h.WasRevoked() // a host that carries VMs must know that it is not its certificate alone
+		}
 		return name, errors.New("the client certificate was revoked")
 	}
 	return name, nil

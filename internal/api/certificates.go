@@ -168,6 +168,9 @@ func (s *server) credential(ctx context.Context, in NewCredential) (*body[Creden
 			return nil, enroll.Refusal{Code: "VM_REVOKED", Why: in.Name + " was revoked"}
 		}
 	}
+	if err := s.lostHost(ctx, in); err != nil {
+		return nil, err
+	}
 	if err := s.Enroll.Spend(enroll.Keys, who.Tenant, who.String()); err != nil {
 		return nil, err
 	}
@@ -181,6 +184,11 @@ func (s *server) credential(ctx context.Context, in NewCredential) (*body[Creden
 		intent.Failed(ctx, err)
 		return nil, err
 	}
+	if err := s.lostHost(ctx, in); err != nil { // meanwhile
+		err = errors.Join(err, s.Store.Revoke(context.WithoutCancel(ctx), who.Tenant, ca.SerialText(cert), ca.PrivilegeWithdrawn))
+		intent.Failed(ctx, err)
+		return nil, err
+	}
 	if _, err := intent.Done(ctx, map[string]string{"serial": ca.SerialText(cert)}); err != nil {
 		return nil, err
 	}
@@ -189,6 +197,21 @@ func (s *server) credential(ctx context.Context, in NewCredential) (*body[Creden
 		return nil, err
 	}
 	return answer(Credential{PEM(append([]*x509.Certificate{cert}, chain...)...), PEM(s.Office.Root)}), nil
+}
+
+// lostHost refuses a credential for a host that was revoked. The host may come later.
+func (s *server) lostHost(ctx context.Context, in NewCredential) error {
+	if in.Kind != ca.KindAgent {
+		return nil
+	}
+	h, err := s.Store.Host(ctx, caller(ctx).Tenant, in.Name)
+	if errors.Is(err, enroll.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return h.WasRevoked()
 }
 
 // crlFresh: a list is signed anew when something was revoked since, or when it

@@ -24,6 +24,21 @@ type Host struct {
 	AcceptUnattested bool   `json:"accept_unattested"`
 	HasTPM           bool   `json:"has_tpm" doc:"its TPM is on record; what it is worth is then what it proves"`
 	Created          string `json:"created"`
+	Revoked          string `json:"revoked,omitempty" doc:"when trust in it was ended"`
+	Reason           string `json:"reason,omitempty"`
+}
+
+// HostChange says why trust in a host is ended, or begun anew.
+type HostChange struct {
+	Reason string `json:"reason" maxLength:"500"`
+}
+
+// RevokedHost is what went with the trust in a host.
+type RevokedHost struct {
+	Host
+	VMs          []string `json:"vms" doc:"those that belong on it: nothing is given to them until the host is reinstated"`
+	Certificates int      `json:"certificates" doc:"how many of it and of them were revoked"`
+	Checkpoint   string   `json:"checkpoint" doc:"audit checkpoint over it"`
 }
 
 // HostTPM is the TPM by which a host proves itself.
@@ -71,6 +86,22 @@ func (s *server) hosts() {
 			out = append(out, s.hostOut(h))
 		}
 		return answer(out), err
+	})
+	type change struct {
+		Named
+		Body HostChange
+	}
+	operation(s, "POST", "/v1/hosts/{name}/revoke", "revoke-host", "End all trust in a host: its credential, its leases, its word for its VMs", operators, func(ctx context.Context, in *change) (*body[RevokedHost], error) {
+		gone, receipt, err := s.Enroll.RevokeHost(ctx, caller(ctx).Tenant, in.Name, in.Body.Reason, caller(ctx).String())
+		if err != nil {
+			return nil, err
+		}
+		h, err := s.Store.Host(ctx, caller(ctx).Tenant, in.Name)
+		return answer(RevokedHost{s.hostOut(h), append([]string{}, gone.VMs...), gone.Certificates, string(receipt.Checkpoint)}), err
+	})
+	operation(s, "POST", "/v1/hosts/{name}/reinstate", "reinstate-host", "Begin anew with a revoked host: nothing of before counts", operators, func(ctx context.Context, in *change) (*body[Host], error) {
+		h, _, err := s.Enroll.ReinstateHost(ctx, caller(ctx).Tenant, in.Name, in.Body.Reason, caller(ctx).String())
+		return answer(s.hostOut(h)), err
 	})
 	type enrolling struct {
 		Named
@@ -181,9 +212,12 @@ func (s *server) host(ctx context.Context, name string) (enroll.Host, error) {
 	if err != nil {
 		return h, fmt.Errorf("host %s: %w", name, err)
 	}
+	if caller(ctx).Kind == ca.KindAgent { // whatever its certificate says
+		return h, h.WasRevoked()
+	}
 	return h, nil
 }
 
 func (s *server) hostOut(h enroll.Host) Host {
-	return Host{h.Name, h.ID.String(), string(s.Enroll.Tier(h)), h.AcceptedUnattested, len(h.EK) > 0, stamp(h.Created)}
+	return Host{h.Name, h.ID.String(), string(s.Enroll.Tier(h)), h.AcceptedUnattested, len(h.EK) > 0, stamp(h.Created), stamp(h.Revoked), h.Reason}
 }

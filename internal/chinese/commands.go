@@ -47,6 +47,7 @@ var commands = []text{
 	{"run it on another machine: vouchsafe backup here, vouchsafe restore there", "请在另一台机器上运行：此处 vouchsafe backup，彼处 vouchsafe restore"},
 	{"listening on %s: %w", "监听 %s：%w"},
 	{"carrying vTPMs: %w", "承载 vTPM：%w"},
+	{"vouchsafe server runs the control plane alone; while it does: vouchsafe host reinstate %s --reason TEXT", "vouchsafe server 可单独运行控制面；在其运行期间：vouchsafe host reinstate %s --reason TEXT"},
 	{"run it as the user whose it is (ls -ld %s), or with a credential of your own: --credential DIR", "请以其属主用户执行（ls -ld %s），或使用自己的凭据：--credential DIR"},
 	{"reading the credential in %s: %w", "读取 %s 中的凭据：%w"},
 	{"vouchsafe init, or --credential DIR", "vouchsafe init，或 --credential DIR"},

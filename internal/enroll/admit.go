@@ -126,6 +126,9 @@ func (e *Enroller) Admit(ctx context.Context, ev Evidence) (Admitted, error) {
 	// 2. Where does it live? A vTPM that is kept under leases runs only under one,
 	// and the certificate says how much its host is known to be worth.
 	host, err := e.Hosts.Host(ctx, ev.Tenant, vm.Host)
+	if err == nil {
+		err = host.WasRevoked()
+	}
 	if err != nil {
 		return fail(err)
 	}
@@ -219,8 +222,8 @@ func (e *Enroller) admit(ctx context.Context, ev Evidence, vm VM, a Appraisal) (
 			return out, fmt.Errorf("sealing the share of disk %s: %w", ev.Disk, err)
 		}
 	}
-	// Revoked in the meantime? The last look is in the transaction that admits. What
-	// revoked the VM's certificates may have come before this one.
+	// Revoked in the meantime, VM or host? The last look at the VM is in the transaction
+	// that admits. What revoked the VM's certificates may have come before this one.
 	err = e.Records.UpdateVM(ctx, ev.Tenant, ev.VM, func(s *Standing) error {
 		if s.VM.State == StateRevoked {
 			return Refusal{"VM_REVOKED", s.VM.Name + " was revoked"}
@@ -228,6 +231,9 @@ func (e *Enroller) admit(ctx context.Context, ev Evidence, vm VM, a Appraisal) (
 		s.VM.State = StateAdmitted
 		return nil
 	})
+	if err == nil {
+		err = e.lost(ctx, ev.Tenant, vm.Host)
+	}
 	if err != nil {
 		err = errors.Join(err, e.Records.Revoke(context.WithoutCancel(ctx), ev.Tenant, ca.SerialText(out.Certificate), ca.PrivilegeWithdrawn))
 	}

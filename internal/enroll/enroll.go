@@ -160,8 +160,8 @@ func (e *Enroller) Born(ctx context.Context, b Birth) (Born, error) {
 	} else if !errors.Is(err, ErrNotFound) {
 		return fail(err)
 	}
-	if _, err := e.Hosts.Host(ctx, b.Tenant, b.Host); err != nil {
-		return fail(fmt.Errorf("host %s: %w", b.Host, err))
+	if err := e.lost(ctx, b.Tenant, b.Host); err != nil {
+		return fail(err)
 	}
 	if err := e.budget.spend(Keys, b.Tenant, b.Actor); err != nil {
 		return fail(err)

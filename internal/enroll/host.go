@@ -85,6 +85,9 @@ func (e *Enroller) AttestHost(ctx context.Context, ev HostEvidence) (HostStandin
 	if err != nil {
 		return fail(err)
 	}
+	if err := host.WasRevoked(); err != nil {
+		return fail(err)
+	}
 	if len(host.EK) == 0 {
 		return fail(Refusal{"HOST_TPM_UNKNOWN", "no TPM of this host is on record"})
 	}
@@ -228,6 +231,9 @@ func (s *hostStandings) get(tenant, host string) *hostStanding {
 // generation: nothing is handed out on the word of a host that has a TPM and
 // lets it not speak. The standing is nil for a host that was accepted unattested.
 func (e *Enroller) trusted(h Host, vm string, generation int64) (Tier, *hostStanding, error) {
+	if err := h.WasRevoked(); err != nil {
+		return "", nil, err
+	}
 	st := e.hosts.get(h.Tenant, h.Name)
 	if st == nil {
 		switch {

@@ -33,8 +33,8 @@ func (e *Enroller) Order(ctx context.Context, b Birth) (Order, error) {
 	} else if !errors.Is(err, ErrNotFound) {
 		return fail(err)
 	}
-	if _, err := e.Hosts.Host(ctx, b.Tenant, b.Host); err != nil {
-		return fail(fmt.Errorf("host %s: %w", b.Host, err))
+	if err := e.lost(ctx, b.Tenant, b.Host); err != nil {
+		return fail(err)
 	}
 	if err := e.budget.spend(Keys, b.Tenant, b.Actor); err != nil {
 		return fail(err)
@@ -94,6 +94,8 @@ func (e *Enroller) EnrollTPM(ctx context.Context, tenant, name string, ek []byte
 	switch {
 	case err != nil:
 		return fail(err)
+	case h.WasRevoked() != nil:
+		return fail(h.WasRevoked())
 	case bytes.Equal(h.EK, ek):
 		return h, nil
 	case len(h.EK) > 0:

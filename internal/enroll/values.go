@@ -73,6 +73,14 @@ type Host struct {
 	EK                 []byte // of the host's TPM, as a SubjectPublicKeyInfo; empty when it has none
 	EKBond             []byte // a wrapped secret that opens only beside this EK; see [CheckHost]
 	Created            time.Time
+	Revoked            time.Time // zero: it was not
+	Reason             string
+}
+
+// HostGone is what went with the trust in a host.
+type HostGone struct {
+	VMs          []string // that belong on it, and get nothing more there
+	Certificates int      // of it and of them, revoked
 }
 
 // Lease is leave to run a vTPM: one host, one generation, for a while.
@@ -120,7 +128,13 @@ type Disks interface {
 // Hosts are the hypervisors.
 type Hosts interface {
 	Host(ctx context.Context, tenant, name string) (Host, error)
+	// SaveHost writes a host, new or changed, unless it was revoked.
 	SaveHost(ctx context.Context, h Host) error
+	// RevokeHost also revokes what certificates the host and the VMs on it have;
+	// subject is how they name one of a kind.
+	RevokeHost(ctx context.Context, tenant, name, reason string, subject func(kind, name string) string) (HostGone, error)
+	// ReinstateHost leaves of a revoked host its name.
+	ReinstateHost(ctx context.Context, tenant, name string) (Host, error)
 	// VMsOn are the VMs that belong on a host, in the order of their names.
 	VMsOn(ctx context.Context, tenant, host string) ([]VM, error)
 }

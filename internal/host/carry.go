@@ -270,7 +270,7 @@ func (c *carrier) renew(ctx context.Context) (seconds int) {
 
 // final are the codes after which a vTPM must not run on. That this host is not
 // believed at the moment is none: it may prove itself while the lease lasts.
-var final = map[string]bool{"VM_REVOKED": true, "LEASE_GONE": true, "LEASE_EXPIRED": true, "STATE_ROLLED_BACK": true, "NOT_FOUND": true}
+var final = map[string]bool{"VM_REVOKED": true, "HOST_REVOKED": true, "LEASE_GONE": true, "LEASE_EXPIRED": true, "STATE_ROLLED_BACK": true, "NOT_FOUND": true}
 
 // report tells the service at once that the guest has started, before the guest
 // hears of it: its evidence will say so.

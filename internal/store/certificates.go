@@ -134,21 +134,25 @@ func (s *Store) Revoke(ctx context.Context, tenant, serial string, reason ca.Rea
 // returns their serial numbers.
 func (s *Store) RevokeSubject(ctx context.Context, tenant, subject string, reason ca.Reason) ([]string, error) {
 	var serials []string
-	err := s.write(ctx, func(t *tx) error {
-		var err error
-		serials, err = list(t.ctx, t.conn, func(r scanner) (serial string, err error) { return serial, r.Scan(&serial) },
-			`SELECT serial FROM certificate WHERE tenant = $1 AND subject = $2 AND state <> 'revoked' AND not_after > $3`, tenant, subject, millis(t.now))
-		if err != nil {
-			return err // half a list would pass for all of it
-		}
-		for _, serial := range serials {
-			if err := t.revoke(tenant, serial, reason); err != nil {
-				return err
-			}
-		}
-		return nil
+	err := s.write(ctx, func(t *tx) (err error) {
+		serials, err = t.revokeSubject(tenant, subject, reason)
+		return err
 	})
 	return serials, err
+}
+
+func (t *tx) revokeSubject(tenant, subject string, reason ca.Reason) ([]string, error) {
+	serials, err := list(t.ctx, t.conn, func(r scanner) (serial string, err error) { return serial, r.Scan(&serial) },
+		`SELECT serial FROM certificate WHERE tenant = $1 AND subject = $2 AND state <> 'revoked' AND not_after > $3`, tenant, subject, millis(t.now))
+	if err != nil {
+		return nil, err // half a list would pass for all of it
+	}
+	for _, serial := range serials {
+		if err := t.revoke(tenant, serial, reason); err != nil {
+			return nil, err
+		}
+	}
+	return serials, nil
 }
 
 func (t *tx) revoke(tenant, serial string, reason ca.Reason) error {

@@ -80,6 +80,20 @@ func (s *Store) UnfinishedRevocations(ctx context.Context) ([][2]string, error) 
 		ORDER BY v.tenant, v.name`, millis(s.now()))
 }
 
+// UnfinishedHostRevocations lists revoked hosts, by tenant and name, that still have a
+// good certificate, or VMs that have one by them. They are revoked in one
+// transaction: somebody wrote past it.
+func (s *Store) UnfinishedHostRevocations(ctx context.Context) ([][2]string, error) {
+	return list(ctx, s.read, func(r scanner) (host [2]string, err error) {
+		err = r.Scan(&host[0], &host[1])
+		return host, err
+	}, `SELECT h.tenant, h.name FROM host h WHERE h.revoked > 0 AND EXISTS (
+			SELECT 1 FROM certificate c WHERE c.tenant = h.tenant AND c.state = 'issued' AND c.not_after > $1 AND (
+				c.profile = 'agent' AND c.subject GLOB 'spiffe://*/' || h.tenant || '/agent/' || h.name
+				OR c.profile = 'vm-identity' AND EXISTS (SELECT 1 FROM vm v WHERE v.tenant = h.tenant AND v.host = h.name AND c.subject GLOB 'spiffe://*/' || v.tenant || '/vm/' || v.name)))
+		ORDER BY h.tenant, h.name`, millis(s.now()))
+}
+
 // Snapshot writes a consistent copy of the store into a new file, while
 // writers go on.
 func (s *Store) Snapshot(ctx context.Context, path string) error {

@@ -14,7 +14,6 @@ import (
 var (
 	_ enroll.Records = (*Store)(nil)
 	_ enroll.Disks   = (*Store)(nil)
-	_ enroll.Hosts   = (*Store)(nil)
 	_ enroll.Repeats = (*Store)(nil)
 	_ enroll.Orders  = (*Store)(nil)
 )
@@ -83,11 +82,6 @@ func (s *Store) Standing(ctx context.Context, tenant, name string) (st enroll.St
 	}
 	st.Lease = &l
 	return st, plain(err)
-}
-
-// VMsOn implements enroll.Hosts.
-func (s *Store) VMsOn(ctx context.Context, tenant, host string) ([]enroll.VM, error) {
-	return list(ctx, s.read, scanVM, `SELECT `+vmColumns+` FROM vm WHERE tenant = $1 AND host = $2 ORDER BY name`, tenant, host)
 }
 
 // VMByEK reads the VM of an endorsement key, whichever tenant's it is.
@@ -274,57 +268,6 @@ func (s *Store) DropOrder(ctx context.Context, tenant, vm string) error {
 		}
 		return t.changed(tenant, "vm", vm, "order dropped")
 	})
-}
-
-// SaveHost writes a host, new or changed. A TPM that was enrolled since the caller
-// read the host stays, and is not exchanged.
-func (s *Store) SaveHost(ctx context.Context, h enroll.Host) error {
-	return s.write(ctx, func(t *tx) error {
-		old, err := scanHost(t.row(`SELECT `+hostColumns+` FROM host WHERE tenant = $1 AND name = $2`, h.Tenant, h.Name))
-		switch {
-		case err != nil && plain(err) != ErrNotFound:
-			return err
-		case len(old.EK) > 0 && len(h.EK) == 0:
-			h.EK, h.EKBond = old.EK, old.EKBond
-		case len(old.EK) > 0 && !bytes.Equal(old.EK, h.EK):
-			return enroll.Refusal{Code: "HOST_TPM_OTHER", Why: "another TPM of this host is on record"}
-		}
-		if _, err := t.exec(`INSERT INTO host (`+hostColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7)
-			ON CONFLICT (tenant, name) DO UPDATE SET accepted_unattested = excluded.accepted_unattested, ek = excluded.ek, ek_bond = excluded.ek_bond`,
-			h.Tenant, h.Name, h.ID.String(), h.AcceptedUnattested, notNil(h.EK), notNil(h.EKBond), millis(h.Created)); err != nil {
-			return err
-		}
-		return t.changed(h.Tenant, "host", h.Name, "saved")
-	})
-}
-
-const hostColumns = `tenant, name, id, accepted_unattested, ek, ek_bond, created`
-
-func scanHost(r scanner) (h enroll.Host, err error) {
-	var id string
-	var created int64
-	if err = r.Scan(&h.Tenant, &h.Name, &id, &h.AcceptedUnattested, &h.EK, &h.EKBond, &created); err != nil {
-		return h, err
-	}
-	h.Created = fromMillis(created)
-	h.ID, err = keyring.ParseID(id)
-	return h, err
-}
-
-// Host implements enroll.Hosts.
-func (s *Store) Host(ctx context.Context, tenant, name string) (enroll.Host, error) {
-	h, err := scanHost(s.read.QueryRowContext(ctx, `SELECT `+hostColumns+` FROM host WHERE tenant = $1 AND name = $2`, tenant, name))
-	return h, plain(err)
-}
-
-// AllHosts are the hosts of every tenant.
-func (s *Store) AllHosts(ctx context.Context) ([]enroll.Host, error) {
-	return list(ctx, s.read, scanHost, `SELECT `+hostColumns+` FROM host ORDER BY tenant, name`)
-}
-
-// Hosts lists a tenant's hosts.
-func (s *Store) Hosts(ctx context.Context, tenant string) ([]enroll.Host, error) {
-	return list(ctx, s.read, scanHost, `SELECT `+hostColumns+` FROM host WHERE tenant = $1 ORDER BY name`, tenant)
 }
 
 // once claims an idempotency key for what it makes.
