@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,11 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/vouchsafe/vouchsafe/finding"
-	"github.com/vouchsafe/vouchsafe/internal/audit"
 	"github.com/vouchsafe/vouchsafe/internal/backup"
 	"github.com/vouchsafe/vouchsafe/internal/keyring"
-	"github.com/vouchsafe/vouchsafe/internal/seal"
 	"github.com/vouchsafe/vouchsafe/internal/store"
 )
 
@@ -165,116 +161,4 @@ func backupService(ctx context.Context, dir, out string) (size int64, err error)
 		return 0, err
 	}
 	return size, nil
-}
-
-func newRestoreCommand(a *app) *cobra.Command {
-	var state, recovery string
-	var checkpoints []string
-	cmd := &cobra.Command{
-		Use:   "restore FILE --recovery KEYFILE",
-		Short: "Open a backup into a new state directory, and check all of it first",
-		Args:  exactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			dir, err := stateDir(state)
-			if err != nil {
-				return err
-			}
-			if recovery == "" {
-				return usageError{errors.New("--recovery KEYFILE is missing: the recovery key that init wrote")}
-			}
-			outside, err := readCheckpoints(checkpoints)
-			if err != nil {
-				return err
-			}
-			file, fs, err := restoreService(cmd.Context(), args[0], recovery, dir, outside)
-			a.printFindings(fs)
-			if err != nil {
-				return err
-			}
-			if a.json {
-				return a.printJSON(map[string]string{"id": file.ID, "state": dir})
-			}
-			fmt.Fprintf(a.err, a.say("service %s restored to %s and checked\n", "服务 %s 已恢复到 %s 并通过检查\n"), file.ID, dir)
-			fmt.Fprintln(a.err, a.say("Make sure that the old one never runs again: two services with one identity would give out two copies of every vTPM.",
-				"请确保旧服务不再运行：两个相同身份的服务会使每个 vTPM 出现两份副本。"))
-			return nil
-		},
-	}
-	stateFlag(cmd, &state)
-	cmd.Flags().StringVar(&recovery, "recovery", "", "file with the recovery key")
-	cmd.Flags().StringSliceVar(&checkpoints, "checkpoint", nil, "audit checkpoint that was kept elsewhere: an older backup than that is refused; may be repeated")
-	return cmd
-}
-
-// restoreService opens a backup beside dir, examines it as check does, and only
-// then puts it in place.
-func restoreService(ctx context.Context, from, recoveryFile, dir string, outside []audit.Outside) (file serviceFile, fs []finding.Finding, err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("restoring %s: %w", from, err)
-		}
-	}()
-	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
-		return file, nil, withHint(fmt.Errorf("%s is not empty", dir), "choose a new directory: --state DIR")
-	}
-	recovery, err := seal.ReadKeyFile(recoveryFile)
-	if errors.Is(err, seal.ErrKeyFileOpen) {
-		return file, nil, withHint(err, "chmod 600 %s, and find out who could read it", recoveryFile)
-	}
-	if err != nil {
-		return file, nil, err
-	}
-	f, err := os.Open(from)
-	if err != nil {
-		return file, nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return file, nil, err
-	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
-		return file, nil, err
-	}
-	tmp, err := os.MkdirTemp(filepath.Dir(dir), ".vouchsafe-restore-*")
-	if err != nil {
-		return file, nil, err
-	}
-	defer os.RemoveAll(tmp)
-	err = backup.Open(f, info.Size(), recovery, func(name string, size int64, content io.Reader) error {
-		return restoreFile(filepath.Join(tmp, filepath.FromSlash(name)), size, content)
-	})
-	if errors.Is(err, backup.ErrNotOurs) {
-		return file, nil, withHint(err, "is it the right recovery key, and the whole file?")
-	}
-	if err != nil {
-		return file, nil, err
-	}
-	if file, err = readService(tmp); err != nil {
-		return file, nil, err
-	}
-	fs, err = examine(ctx, tmp, outside)
-	if err != nil {
-		return file, fs, err
-	}
-	if finding.Worst(fs) == finding.Error {
-		return file, fs, errors.New("what is in the backup does not hold; nothing was put in place")
-	}
-	os.Remove(dir) // empty, or not there
-	if err := os.Rename(tmp, dir); err != nil {
-		return file, fs, err
-	}
-	return file, fs, os.Chmod(dir, 0o700)
-}
-
-func restoreFile(path string, size int64, content io.Reader) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fs.FileMode(0o600))
-	if err != nil {
-		return err
-	}
-	_, err = io.CopyN(f, content, size)
-	return errors.Join(err, f.Sync(), f.Close())
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/vouchsafe/vouchsafe/internal/audit"
 	"github.com/vouchsafe/vouchsafe/internal/enroll"
 	"github.com/vouchsafe/vouchsafe/internal/keyring"
+	"github.com/vouchsafe/vouchsafe/internal/seal"
 	"github.com/vouchsafe/vouchsafe/internal/store"
 	"github.com/vouchsafe/vouchsafe/internal/verifier"
 )
@@ -131,6 +132,8 @@ type examiner struct {
 	store  *store.Store
 	ring   *keyring.Ring
 	unlock func() error
+	// inMemory are files of the directory that a restore has not written yet.
+	inMemory map[string][]byte
 	// carries are the hosts that "up" was on this machine, says the audit log.
 	carries []string
 }
@@ -142,13 +145,20 @@ func (e *examiner) add(code, subject, evidence string, args ...string) {
 // examine looks at everything in a state directory, as far as each part can be
 // reached, also while the service runs.
 func examine(ctx context.Context, dir string, outside []audit.Outside) ([]finding.Finding, error) {
-	e := &examiner{dir: dir, revoked: map[[2]string]bool{}, revokedHosts: map[[2]string]bool{}}
-	if onlyHost(dir) {
+	return newExaminer(dir).examine(ctx, outside)
+}
+
+func newExaminer(dir string) *examiner {
+	return &examiner{dir: dir, revoked: map[[2]string]bool{}, revokedHosts: map[[2]string]bool{}}
+}
+
+func (e *examiner) examine(ctx context.Context, outside []audit.Outside) ([]finding.Finding, error) {
+	if onlyHost(e.dir) {
 		e.files()
 		e.vtpms(ctx)
 		return e.fs, nil
 	}
-	file, err := readService(dir)
+	file, err := readService(e.dir)
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +191,7 @@ func (e *examiner) inside(ctx context.Context, file serviceFile) {
 	if unfinishedRoot(e.dir) {
 		e.add("ROTATION_UNFINISHED", "root", "a rotation of the root key was cut off")
 	}
-	roots, err := openRootKeys(ctx, e.dir)
+	roots, err := e.rootKeys(ctx)
 	if err != nil {
 		e.add("ROOT_KEY_CLOSED", filepath.Join(e.dir, fileSealed), err.Error())
 		return // nothing else opens
@@ -206,9 +216,24 @@ func (e *examiner) inside(ctx context.Context, file serviceFile) {
 	e.vms(ctx, st, ring)
 }
 
+func (e *examiner) rootKeys(ctx context.Context) (rootKeys, error) {
+	text, ok := e.inMemory[fileRootKey]
+	if !ok {
+		return openRootKeys(ctx, e.dir)
+	}
+	key, err := seal.ParseKey(text)
+	if err != nil {
+		return rootKeys{}, fmt.Errorf("reading %s: %w", fileRootKey, err)
+	}
+	return rootKeysBy(ctx, e.dir, key)
+}
+
 // complete: every file of a service is there.
 func (e *examiner) complete() {
 	for _, name := range append([]string{fileStore, dirAudit}, backupFiles...) {
+		if _, ok := e.inMemory[name]; ok {
+			continue
+		}
 		if _, err := os.Stat(filepath.Join(e.dir, filepath.FromSlash(name))); errors.Is(err, os.ErrNotExist) {
 			e.add("STATE_INCOMPLETE", filepath.Join(e.dir, name), "it is not there")
 		}

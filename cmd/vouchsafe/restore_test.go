@@ -1,9 +1,14 @@
 package main
 
 import (
+	"bytes"
+	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/vouchsafe/vouchsafe/internal/api"
 )
@@ -72,4 +77,91 @@ func TestAcceptState(t *testing.T) {
 	must(t, os.RemoveAll(d.stateDir()))
 	must(t, os.Rename(current, d.stateDir()))
 	must(t, d.well())
+}
+
+// TestRestoreKill kills a restore with SIGKILL at random moments: nothing in clear
+// lies anywhere but in the place that it was for, and there a service is whole or no
+// service; the next restore takes away what was left.
+func TestRestoreKill(t *testing.T) {
+	cycles := 40
+	if os.Getenv("VOUCHSAFE_LONG") != "" {
+		cycles = 400
+	}
+	base := t.TempDir()
+	bin := filepath.Join(base, "vouchsafe")
+	must(t, os.Symlink(os.Args[0], bin))
+	dir := filepath.Join(base, "state")
+	populated(t, dir, 3)
+	sealed := filepath.Join(base, "backup")
+	_, err := backupService(t.Context(), dir, sealed)
+	must(t, err)
+	var secrets [][]byte
+	for _, name := range inClear {
+		if text, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(name))); err == nil {
+			secrets = append(secrets, bytes.TrimSpace(text))
+		}
+	}
+	if len(secrets) != 2 {
+		t.Fatalf("%d files in clear", len(secrets))
+	}
+	place := filepath.Join(base, "place")
+	restored := filepath.Join(place, "state")
+	restore := func() *exec.Cmd {
+		return exec.Command(bin, "restore", sealed, "--recovery", recoveryOf[dir], "--state", restored)
+	}
+	start := time.Now()
+	out, err := restore().CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	whole := time.Since(start)
+	noErrors(t, restored)
+	finished, cutOff, left := 0, 0, 0
+	for cycle := range cycles {
+		must(t, os.RemoveAll(restored))
+		cmd := restore()
+		must(t, cmd.Start())
+		time.Sleep(time.Duration(rand.Int64N(int64(whole) * 11 / 10)))
+		cmd.Process.Kill()
+		cmd.Wait()
+		must(t, filepath.WalkDir(place, func(path string, d os.DirEntry, err error) error {
+			if err != nil || d.IsDir() || strings.HasPrefix(path, restored+"/") {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			for _, s := range secrets {
+				if bytes.Contains(text, s) {
+					t.Errorf("cycle %d: %s is left in clear", cycle, path)
+				}
+			}
+			return err
+		}))
+		if some, err := filepath.Glob(filepath.Join(place, restoreDir)); err != nil || len(some) > 1 {
+			t.Errorf("cycle %d: %v, %v", cycle, some, err)
+		} else {
+			left += len(some)
+		}
+		switch _, err := readService(restored); {
+		case err == nil:
+			finished++
+			noErrors(t, restored)
+		case exists(restored):
+			cutOff++
+			if out, err := restore().CombinedOutput(); err == nil || !strings.Contains(string(out), "hint: a restore was cut off there: rm -r "+restored) {
+				t.Errorf("cycle %d: over one that was cut off: %v: %s", cycle, err, out)
+			}
+		}
+	}
+	must(t, os.RemoveAll(restored))
+	if out, err := restore().CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	noErrors(t, restored)
+	if some, err := os.ReadDir(place); err != nil || len(some) != 1 {
+		t.Errorf("left at last: %v, %v", some, err)
+	}
+	if left == 0 {
+		t.Error("no restore was killed in the middle: the test kills too late or too early")
+	}
+	t.Logf("%d kills: %d left a directory of sealed files, %d a place without a service, %d came too late", cycles, left, cutOff, finished)
 }

@@ -32,6 +32,11 @@ func openRootKeys(ctx context.Context, dir string) (rootKeys, error) {
 	if err != nil {
 		return rootKeys{}, err
 	}
+	return rootKeysBy(ctx, dir, key)
+}
+
+// rootKeysBy opens it with the key of the software tier.
+func rootKeysBy(ctx context.Context, dir string, key secret.Bytes) (rootKeys, error) {
 	tier, err := seal.NewSoftware(key)
 	if err != nil {
 		return rootKeys{}, err

@@ -75,6 +75,9 @@ func readService(dir string) (serviceFile, error) {
 	var f serviceFile
 	data, err := os.ReadFile(filepath.Join(dir, fileService))
 	if errors.Is(err, os.ErrNotExist) {
+		if exists(filepath.Join(dir, fileRestoring)) {
+			return f, withHint(fmt.Errorf("%s has no %s: making the service was not finished, or this is another directory", dir, fileService), "a restore was cut off there: rm -r %s, then again", dir)
+		}
 		if entries, _ := os.ReadDir(dir); len(entries) > 0 {
 			return f, withHint(fmt.Errorf("%s has no %s: making the service was not finished, or this is another directory", dir, fileService),
 				"look at it; if it is an unfinished one, move it away and run: vouchsafe init --state %s", dir)

@@ -35,6 +35,7 @@ var commands = []text{
 	{"creating a service in %s: %w", "在 %s 中创建服务：%w"},
 	{"choose another one with --state DIR", "用 --state DIR 另选目录"},
 	{"choose a new directory: --state DIR", "另选一个新目录：--state DIR"},
+	{"a restore was cut off there: rm -r %s, then again", "此处有一次被中断的恢复：rm -r %s，然后重试"},
 	{"the directory is not empty", "目录不为空"},
 	{"opening the service in %s: %w", "打开 %s 中的服务：%w"},
 	{"reading the root certificate: %w", "读取根证书：%w"},
