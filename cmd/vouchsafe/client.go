@@ -21,6 +21,7 @@ import (
 
 	"github.com/vouchsafe/vouchsafe/internal/api"
 	"github.com/vouchsafe/vouchsafe/internal/ca"
+	"github.com/vouchsafe/vouchsafe/internal/enroll"
 )
 
 // apiClient calls the API with a credential: key, certificate, and the root by
@@ -188,6 +189,10 @@ func problem(method, path, status string, data []byte) error {
 		return usageError{errors.New(strings.Join(all, "; "))}
 	}
 	err := error(answered{errors.New(p.Detail), p.Status})
+	switch p.Code {
+	case enroll.NameInvalid, enroll.KeyUnfit, enroll.RequestInvalid:
+		err = usageError{err}
+	}
 	hint := p.Hint
 	if p.Code == "NOT_FOUND" {
 		if list := listOf(path); list != "" {

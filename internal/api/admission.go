@@ -88,7 +88,7 @@ func (s *server) admission() {
 			return nil, err
 		}
 		if len(in.Body.Digest) != sha256.Size {
-			return nil, fmt.Errorf("a digest of %d bytes; want SHA-256", len(in.Body.Digest))
+			return nil, enroll.Refusal{Code: enroll.RequestInvalid, Why: fmt.Sprintf("a digest of %d bytes; want SHA-256", len(in.Body.Digest))}
 		}
 		who := caller(ctx)
 		intent, err := s.Audit.Begin(ctx, audit.Event{Tenant: who.Tenant, Actor: who.String(), Action: "disk.formatted", Object: in.Name + "/" + in.Disk,

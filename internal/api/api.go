@@ -56,6 +56,7 @@ func Handler(b Backend) http.Handler {
 	config.DocsPath = "" // its page loads scripts from elsewhere
 	config.SchemasPath = ""
 	config.CreateHooks = nil // no $schema member in answers
+	config.Transformers = append(config.Transformers, notAllowed)
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"client-certificate": {Type: "mutualTLS"}}
 	config.Security = []map[string][]string{{"client-certificate": {}}}
 	s := &server{b, humago.New(mux, config), newRooms()}
@@ -72,6 +73,9 @@ func Handler(b Backend) http.Handler {
 	s.states()
 	s.offline()
 	s.authorities()
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		writeProblem(w, &Problem{Status: http.StatusNotFound, Title: "Not Found", Code: "NOT_FOUND", Detail: "there is no " + r.Method + " of this path", Hint: "GET /openapi.yaml says what there is"})
+	})
 	return s.authenticate(http.MaxBytesHandler(mux, maxBody))
 }
 

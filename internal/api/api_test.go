@@ -160,6 +160,10 @@ func (s *service) want(what string, cert *tls.Certificate, method, path, body st
 	if got != status || !strings.Contains(b, contains) {
 		s.t.Errorf("%s: %s %s: %d %s\nwant %d with %q", what, method, path, got, b, status, contains)
 	}
+	var p Problem
+	if got >= 400 && (json.Unmarshal([]byte(b), &p) != nil || p.Code == "" || p.Hint == "" || p.Status != got) {
+		s.t.Errorf("%s: %s %s: %d has no code or no way out: %s", what, method, path, got, b)
+	}
 	return b
 }
 
@@ -266,6 +270,14 @@ func TestBadRequests(t *testing.T) {
 		{"no CSR", "/v1/credentials", `{"kind":"operator","name":"x","csr":"x"}`, 422, "CERTIFICATE REQUEST"},
 		{"a VM's credential", "/v1/credentials", `{"kind":"vm","name":"x","csr":"x"}`, 422, "expected value to be one of"},
 		{"no reason we know", "/v1/certificates/01/revoke", `{"reason":"hold"}`, 422, "there is no reason"},
+		{"a small endorsement key", "/v1/vms", `{"name":"a","host":"h1","ek_public":` + smallKey(t) + `}`, 422, "KEY_UNFIT"},
+		{"a disk twice", "/v1/vms", `{"name":"a","host":"h1","disks":["root","root"]}`, 422, "two disks are called root (REQUEST_INVALID)"},
+		{"a disk with a path", "/v1/vms", `{"name":"a","host":"h1","disks":["../x"]}`, 422, "NAME_INVALID"},
+		{"no host", "/v1/vms", `{"name":"a","host":"h9"}`, 404, "host h9: not found"},
+		{"no reason", "/v1/hosts/h1/revoke", `{"reason":""}`, 422, "REQUEST_INVALID"},
+		{"not revoked", "/v1/hosts/h1/reinstate", `{"reason":"x"}`, 403, "HOST_NOT_REVOKED"},
+		{"no digest", "/v1/hosts/h1/policy/enroll", `{"pcr_digest":"xy"}`, 422, "pcr_digest"},
+		{"no state was shown", "/v1/vms/a/accept-state", `{"generation":1,"reason":""}`, 422, "expected length"},
 		{"no such certificate", "/v1/certificates/01/revoke", `{}`, 404, "NOT_FOUND"},
 		{"megabytes", "/v1/vms", `{"name":"` + strings.Repeat("a", maxBody) + `"}`, 413, ""},
 	} {
@@ -273,6 +285,26 @@ func TestBadRequests(t *testing.T) {
 	}
 	s.want("another CRL", op, "GET", "/v1/crls/nope", "", 422, "")
 	s.want("a long page", op, "GET", "/v1/vms?limit=501", "", 422, "")
+	// What is our fault is not called the caller's.
+	if err := s.backend.Store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.want("a store that fails", op, "GET", "/v1/vms", "", 500, "INTERNAL")
+}
+
+// smallKey is an endorsement key that nobody takes.
+func smallKey(t *testing.T) string {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(k.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, _ := json.Marshal(string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})))
+	return string(b)
 }
 
 // TestCredential: a request proves possession of its key, and nothing else in it counts.

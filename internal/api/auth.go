@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
@@ -76,18 +75,14 @@ func (s *server) authenticate(next http.Handler) http.Handler {
 			if errors.As(err, &r) {
 				p.Code, p.Hint = r.Code, remedy(r.Code)
 			}
-			w.Header().Set("Content-Type", "application/problem+json")
-			w.WriteHeader(http.StatusUnauthorized)
-			json.NewEncoder(w).Encode(p)
+			errors.As(err, &p) // the record could not be read: that says nothing about the caller
+			writeProblem(w, p)
 			return
 		}
 		leave, err := s.letIn(r, name)
 		if err != nil {
-			p := asProblem(err).(*Problem)
-			w.Header().Set("Content-Type", "application/problem+json")
 			w.Header().Set("Retry-After", "6")
-			w.WriteHeader(p.Status)
-			json.NewEncoder(w).Encode(p)
+			writeProblem(w, asProblem(err).(*Problem))
 			return
 		}
 		defer leave()
@@ -170,7 +165,7 @@ func (s *server) identify(ctx context.Context, state *tls.ConnectionState) (ca.N
 		return name, errors.New("the client certificate is not on record")
 	}
 	if err != nil {
-		return name, err
+		return name, asProblem(err)
 	}
 	if state2.State != "issued" {
 		if h, err := s.Store.Host(ctx, name.Tenant, name.Name); name.Kind == ca.KindAgent && err == nil && h.WasRevoked() != nil {

@@ -107,7 +107,7 @@ func (s *server) certificates() {
 	operation(s, "POST", "/v1/certificates/{serial}/revoke", "revoke-certificate", "Revoke a certificate, for good", operators, func(ctx context.Context, in *revoke) (*body[Certificate], error) {
 		reason, err := ca.ParseReason(in.Body.Reason)
 		if err != nil {
-			return nil, err
+			return nil, enroll.Coded(enroll.RequestInvalid, err)
 		}
 		tenant := caller(ctx).Tenant
 		intent, err := s.Audit.Begin(ctx, audit.Event{Tenant: tenant, Actor: caller(ctx).String(), Action: "certificate.revoked", Object: in.Serial, Detail: map[string]string{"reason": reason.String()}})
@@ -153,14 +153,20 @@ func (s *server) credential(ctx context.Context, in NewCredential) (*body[Creden
 	}
 	block, rest := pem.Decode([]byte(in.CSR))
 	if block == nil || block.Type != "CERTIFICATE REQUEST" || len(rest) > 0 {
-		return nil, errors.New("csr is not one CERTIFICATE REQUEST in PEM")
+		return nil, enroll.Refusal{Code: enroll.KeyUnfit, Why: "csr is not one CERTIFICATE REQUEST in PEM"}
 	}
 	csr, err := x509.ParseCertificateRequest(block.Bytes)
 	if err == nil {
 		err = csr.CheckSignature()
 	}
+	if err == nil {
+		err = profile.Keys(csr.PublicKey)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("reading csr: %w", err)
+		return nil, enroll.Coded(enroll.KeyUnfit, fmt.Errorf("reading csr: %w", err))
+	}
+	if err := enroll.Coded(enroll.NameInvalid, ca.CheckWord(in.Name)); err != nil {
+		return nil, err
 	}
 	who := caller(ctx)
 	if in.Kind == ca.KindGuest { // the VM may come later; one that was revoked never comes back

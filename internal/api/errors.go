@@ -2,8 +2,10 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -25,6 +27,8 @@ type Problem struct {
 	Detail string `json:"detail"`
 	Code   string `json:"code,omitempty"`
 	Hint   string `json:"hint,omitempty"`
+	// Errors are the values that the description of the API does not allow.
+	Errors []*huma.ErrorDetail `json:"errors,omitempty"`
 }
 
 func (p *Problem) Error() string             { return p.Detail }
@@ -47,6 +51,25 @@ var table = []struct {
 	{store.ErrBusy, http.StatusServiceUnavailable, "BUSY", "try again in a second"},
 	{audit.ErrBusy, http.StatusServiceUnavailable, "BUSY", "try again in a second"},
 	{context.DeadlineExceeded, http.StatusServiceUnavailable, "BUSY", "try again in a second"},
+}
+
+// mistakes are the refusals that say that a request cannot be.
+var mistakes = []string{enroll.NameInvalid, enroll.KeyUnfit, enroll.RequestInvalid}
+
+// notAllowed gives a code to what huma refuses by the description of the API.
+func notAllowed(_ huma.Context, _ string, answer any) (any, error) {
+	m, ok := answer.(*huma.ErrorModel)
+	if !ok {
+		return answer, nil
+	}
+	return &Problem{Status: m.Status, Title: m.Title, Detail: m.Detail, Code: enroll.RequestInvalid, Hint: remedy(enroll.RequestInvalid), Errors: m.Errors}, nil
+}
+
+// writeProblem answers where huma does not.
+func writeProblem(w http.ResponseWriter, p *Problem) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(p.Status)
+	json.NewEncoder(w).Encode(p) // whoever went away hears nothing
 }
 
 // remedy is what a person can do about a refusal.
@@ -72,6 +95,9 @@ func asProblem(err error) error {
 		if r.Code == "BUDGET_SPENT" {
 			return &Problem{Status: http.StatusTooManyRequests, Title: "Too Many Requests", Detail: err.Error(), Code: r.Code, Hint: remedy(r.Code)}
 		}
+		if slices.Contains(mistakes, r.Code) {
+			return &Problem{Status: http.StatusUnprocessableEntity, Title: "Unprocessable", Detail: err.Error(), Code: r.Code, Hint: remedy(r.Code)}
+		}
 		return &Problem{Status: http.StatusForbidden, Title: "Refused", Detail: err.Error(), Code: r.Code, Hint: remedy(r.Code)}
 	}
 	for _, row := range table {
@@ -79,5 +105,7 @@ func asProblem(err error) error {
 			return &Problem{Status: row.status, Title: http.StatusText(row.status), Detail: err.Error(), Code: row.code, Hint: row.hint}
 		}
 	}
-	return &Problem{Status: http.StatusUnprocessableEntity, Title: "Unprocessable", Detail: err.Error()}
+	// Not the caller's fault, or we do not know what else to call it.
+	return &Problem{Status: http.StatusInternalServerError, Title: "Internal Server Error", Detail: err.Error(), Code: "INTERNAL",
+		Hint: "on the server: vouchsafe check; if that finds nothing, report what you did and this message"}
 }

@@ -55,7 +55,7 @@ type NewHost struct {
 
 func (s *server) hosts() {
 	operation(s, "POST", "/v1/hosts", "add-host", "Make a host known, or change what is accepted of it", operators, func(ctx context.Context, in *body[NewHost]) (*body[Host], error) {
-		if err := ca.CheckWord(in.Body.Name); err != nil {
+		if err := enroll.Coded(enroll.NameInvalid, ca.CheckWord(in.Body.Name)); err != nil {
 			return nil, err
 		}
 		tenant := caller(ctx).Tenant

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/vouchsafe/vouchsafe/internal/enroll"
 	"github.com/vouchsafe/vouchsafe/internal/modkeys"
 	"github.com/vouchsafe/vouchsafe/modsig"
 )
@@ -69,7 +70,7 @@ func (s *server) moduleKeys() {
 	operation(s, "POST", "/v1/module-keys/sign", "sign-module", "Sign the digest of a kernel module; or record that another key does", operators, func(ctx context.Context, in *body[ModuleUse]) (*body[ModuleSignature], error) {
 		u := in.Body.Use()
 		if u.Hash == 0 {
-			return nil, fmt.Errorf("hash %.16q is not known", in.Body.Hash)
+			return nil, enroll.Refusal{Code: enroll.RequestInvalid, Why: fmt.Sprintf("hash %.16q is not known", in.Body.Hash)}
 		}
 		var out ModuleSignature
 		var err error

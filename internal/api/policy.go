@@ -10,6 +10,7 @@ import (
 	"github.com/vouchsafe/vouchsafe/finding"
 	"github.com/vouchsafe/vouchsafe/internal/attest"
 	"github.com/vouchsafe/vouchsafe/internal/audit"
+	"github.com/vouchsafe/vouchsafe/internal/enroll"
 	"github.com/vouchsafe/vouchsafe/internal/verifier"
 )
 
@@ -97,7 +98,7 @@ func (s *server) policiesOf(kind, path, id string, subject func(ctx context.Cont
 		}
 		digest, err := hex.DecodeString(in.Body.PCRDigest)
 		if err != nil {
-			return nil, err
+			return nil, enroll.Coded(enroll.RequestInvalid, fmt.Errorf("reading pcr_digest: %w", err))
 		}
 		return s.approving(ctx, of, func() (verifier.Approved, error) {
 			return s.Verifier.Enroll(ctx, caller(ctx).Tenant, of, in.Body.Note, digest)
@@ -120,7 +121,7 @@ func (s *server) policiesOf(kind, path, id string, subject func(ctx context.Cont
 			for _, d := range part.from {
 				alg, err := eventlog.ParseAlg(d.Alg)
 				if err != nil || len(d.Digest) != alg.Size() {
-					return nil, fmt.Errorf("a digest of %d bytes in bank %.16q", len(d.Digest), d.Alg)
+					return nil, enroll.Refusal{Code: enroll.RequestInvalid, Why: fmt.Sprintf("a digest of %d bytes in bank %.16q", len(d.Digest), d.Alg)}
 				}
 				*part.to = append(*part.to, eventlog.Digest{Alg: alg, Sum: d.Digest})
 			}

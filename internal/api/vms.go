@@ -185,12 +185,15 @@ func stamp(t time.Time) string {
 func publicKey(text string) ([]byte, error) {
 	block, rest := pem.Decode([]byte(text))
 	if block == nil || block.Type != "PUBLIC KEY" || len(rest) > 0 {
-		return nil, errors.New("ek_public is not one PUBLIC KEY in PEM")
+		return nil, enroll.Refusal{Code: enroll.KeyUnfit, Why: "ek_public is not one PUBLIC KEY in PEM"}
 	}
 	if _, err := x509.ParsePKIXPublicKey(block.Bytes); err != nil {
-		return nil, fmt.Errorf("reading ek_public: %w", err)
+		return nil, enroll.Coded(enroll.KeyUnfit, fmt.Errorf("reading ek_public: %w", err))
 	}
 	return block.Bytes, nil
 }
 
-func keyID(s string) (keyring.ID, error) { return keyring.ParseID(s) }
+func keyID(s string) (keyring.ID, error) {
+	id, err := keyring.ParseID(s)
+	return id, enroll.Coded(enroll.RequestInvalid, err)
+}

@@ -5,6 +5,9 @@ package chinese
 // an agent must not be linked with the rooms of the service, so what it can
 // meet stands here again, and a test holds both together.
 var refusals = []text{
+	{"Choose a name of a-z, 0-9, '-', '_' and '.', at most 63 letters, that begins with a letter or a digit", "请使用由 a-z、0-9、'-'、'_'、'.' 组成、至多 63 个字符、以字母或数字开头的名称"},
+	{"ECDSA on P-256, P-384 or P-521, an endorsement key also RSA of 2048 to 4096 bits, in PEM: vouchsafe ca credential makes key and request itself; tpm2_readpublic -f pem -o FILE writes an endorsement key", "请使用 P-256、P-384 或 P-521 上的 ECDSA，背书密钥也可为 2048 至 4096 位 RSA，PEM 格式：vouchsafe ca credential 会自行生成密钥与请求；tpm2_readpublic -f pem -o FILE 可写出背书密钥"},
+	{"Change the value that the message names; GET /openapi.yaml says what every call takes", "请修改消息所指的值；GET /openapi.yaml 列出每个调用可接受的内容"},
 	{"vouchsafe audit list --object NAME says who did it and why; make a new VM with a new vTPM", "vouchsafe audit list --object NAME 可查看操作者和原因；请用新的 vTPM 创建新虚拟机"},
 	{"Start it where it belongs: vouchsafe vm show NAME", "请在其所属宿主机上启动：vouchsafe vm show NAME"},
 	{"Stop it there, or wait five minutes after that host went silent", "请先在那里停止它，或在该宿主机失联五分钟后再试"},
@@ -31,6 +34,7 @@ var refusals = []text{
 	{"Use the agent of the service's version", "请使用与服务版本一致的代理"},
 	{"Boot the VM with its own vTPM and attest again; vouchsafe vm show NAME has the recorded key's digest", "请以其自身的 vTPM 启动并重新证明；vouchsafe vm show NAME 显示登记密钥的摘要"},
 	{"In the guest: vouchsafe-agent attest; then vouchsafe policy enroll NAME", "在虚拟机内：vouchsafe-agent attest；然后 vouchsafe policy enroll NAME"},
+	{"vouchsafe attest show NAME says what it measured; boot it once as it is meant to be, then vouchsafe policy enroll NAME", "vouchsafe attest show NAME 可查看其度量；请按预期方式启动一次，然后 vouchsafe policy enroll NAME"},
 	{"vouchsafe policy modules NAME shows them; --withdraw VERSION ends one", "vouchsafe policy modules NAME 可查看；--withdraw 版本 可撤回其中之一"},
 	{"vouchsafe key show policy says how many; reboot those VMs, or revoke them: each seals anew at its next admission with a disk", "vouchsafe key show policy 可查看数量；请重启或吊销这些虚拟机：每台在下次带磁盘准入时重新密封"},
 }

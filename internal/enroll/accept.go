@@ -3,7 +3,6 @@ package enroll
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -100,8 +99,8 @@ func (e *Enroller) AcceptState(ctx context.Context, tenant, vm string, generatio
 	fail := func(err error) (VM, audit.Receipt, error) {
 		return VM{}, audit.Receipt{}, e.refuse(ctx, tenant, actor, "vm.state-accepted", vm, fmt.Errorf("accepting the state of %s: %w", vm, err))
 	}
-	if reason == "" || len(reason) > 500 {
-		return fail(errors.New("a reason of 1 to 500 letters is needed"))
+	if err := checkReason(reason); err != nil {
+		return fail(err)
 	}
 	seen, ok := e.ahead.get(tenant, vm)
 	if !ok {

@@ -273,16 +273,16 @@ func (b Birth) checkWords() error {
 	words := append([]string{b.Tenant, b.Name, b.Host}, b.Disks...)
 	for _, w := range words {
 		if err := ca.CheckWord(w); err != nil {
-			return err
+			return Coded(NameInvalid, err)
 		}
 	}
 	if len(b.Disks) > maxDisks {
-		return fmt.Errorf("%d disks, more than %d", len(b.Disks), maxDisks)
+		return Refusal{RequestInvalid, fmt.Sprintf("%d disks, more than %d", len(b.Disks), maxDisks)}
 	}
 	for i, d := range b.Disks {
 		for _, other := range b.Disks[:i] {
 			if d == other {
-				return fmt.Errorf("two disks are called %s", d)
+				return Refusal{RequestInvalid, "two disks are called " + d}
 			}
 		}
 	}
@@ -291,13 +291,13 @@ func (b Birth) checkWords() error {
 
 func checkEK(spki []byte) error {
 	if len(spki) > 2048 {
-		return fmt.Errorf("an endorsement key of %d bytes", len(spki))
+		return Refusal{KeyUnfit, fmt.Sprintf("an endorsement key of %d bytes", len(spki))}
 	}
 	pub, err := x509.ParsePKIXPublicKey(spki)
 	if err != nil {
-		return fmt.Errorf("reading the endorsement key: %w", err)
+		return Coded(KeyUnfit, fmt.Errorf("reading the endorsement key: %w", err))
 	}
-	return ca.RSAOrECC(pub)
+	return Coded(KeyUnfit, ca.RSAOrECC(pub))
 }
 
 // Revoke ends all trust in a VM: no lease, no certificate, no share of a disk
@@ -308,7 +308,7 @@ func (e *Enroller) Revoke(ctx context.Context, tenant, name, reason, actor strin
 		return "", audit.Receipt{}, fmt.Errorf("revoking %s: %w", name, err)
 	}
 	if len(reason) > 500 {
-		return fail(errors.New("the reason is longer than 500 letters"))
+		return fail(Refusal{RequestInvalid, "the reason is longer than 500 letters"})
 	}
 	intent, err := e.Log.Begin(ctx, audit.Event{Tenant: tenant, Actor: actor, Action: "vm.revoked", Object: name, Detail: map[string]string{"reason": reason}})
 	if err != nil {

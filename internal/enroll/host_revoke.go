@@ -2,7 +2,6 @@ package enroll
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -77,7 +76,7 @@ func (e *Enroller) ReinstateHost(ctx context.Context, tenant, name, reason, acto
 
 func checkReason(reason string) error {
 	if reason == "" || len(reason) > 500 {
-		return errors.New("a reason of 1 to 500 letters is needed")
+		return Refusal{RequestInvalid, "a reason of 1 to 500 letters is needed"}
 	}
 	return nil
 }

@@ -52,7 +52,7 @@ func (e *Enroller) AllowOffline(ctx context.Context, tenant, vm string, boots in
 		running = DefaultOfflineFor
 	}
 	if boots < 1 || boots > MaxOfflineBoots || running < time.Minute || running > MaxOfflineFor {
-		return fail(fmt.Errorf("%d boots and %s; want 1 to %d boots and a minute to %s", boots, running, MaxOfflineBoots, MaxOfflineFor))
+		return fail(Refusal{RequestInvalid, fmt.Sprintf("%d boots and %s; want 1 to %d boots and a minute to %s", boots, running, MaxOfflineBoots, MaxOfflineFor)})
 	}
 	v, err := e.Records.VM(ctx, tenant, vm)
 	if err != nil {

@@ -5,6 +5,15 @@ import "github.com/vouchsafe/vouchsafe/finding"
 // Refusals is every reason why this package says no, what it means and what to
 // do. docs/findings/service.md says more.
 var Refusals = finding.Catalog{
+	{Code: "NAME_INVALID", Severity: finding.Error,
+		Meaning: finding.Text{EN: "A VM, a host, a disk or a person cannot be called so; nothing was done.", ZH: "虚拟机、宿主机、磁盘或人员不能使用该名称；未执行任何操作。"},
+		Remedy:  finding.Text{EN: "Choose a name of a-z, 0-9, '-', '_' and '.', at most 63 letters, that begins with a letter or a digit", ZH: "请使用由 a-z、0-9、'-'、'_'、'.' 组成、至多 63 个字符、以字母或数字开头的名称"}},
+	{Code: "KEY_UNFIT", Severity: finding.Error,
+		Meaning: finding.Text{EN: "What was sent is no public key, or none of a kind that is taken; nothing was done.", ZH: "发来的不是公钥，或不是可接受的类型；未执行任何操作。"},
+		Remedy:  finding.Text{EN: "ECDSA on P-256, P-384 or P-521, an endorsement key also RSA of 2048 to 4096 bits, in PEM: vouchsafe ca credential makes key and request itself; tpm2_readpublic -f pem -o FILE writes an endorsement key", ZH: "请使用 P-256、P-384 或 P-521 上的 ECDSA，背书密钥也可为 2048 至 4096 位 RSA，PEM 格式：vouchsafe ca credential 会自行生成密钥与请求；tpm2_readpublic -f pem -o FILE 可写出背书密钥"}},
+	{Code: "REQUEST_INVALID", Severity: finding.Error,
+		Meaning: finding.Text{EN: "A value of the request is not one that can be; the message names it. Nothing was done.", ZH: "请求中的某个值不可接受，消息中已指明。未执行任何操作。"},
+		Remedy:  finding.Text{EN: "Change the value that the message names; GET /openapi.yaml says what every call takes", ZH: "请修改消息所指的值；GET /openapi.yaml 列出每个调用可接受的内容"}},
 	{Code: "VM_REVOKED", Severity: finding.Error,
 		Meaning: finding.Text{EN: "Trust in this VM was ended for good.", ZH: "对该虚拟机的信任已被永久终止。"},
 		Remedy:  finding.Text{EN: "vouchsafe audit list --object NAME says who did it and why; make a new VM with a new vTPM", ZH: "vouchsafe audit list --object NAME 可查看操作者和原因；请用新的 vTPM 创建新虚拟机"}},

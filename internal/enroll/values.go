@@ -188,3 +188,18 @@ type Refusal struct {
 }
 
 func (r Refusal) Error() string { return r.Why + " (" + r.Code + ")" }
+
+// Codes of requests that cannot be, whoever asks and whatever stands.
+const (
+	NameInvalid    = "NAME_INVALID"
+	KeyUnfit       = "KEY_UNFIT"
+	RequestInvalid = "REQUEST_INVALID"
+)
+
+// Coded is err as a refusal with a code; nil stays nil.
+func Coded(code string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return Refusal{code, err.Error()}
+}

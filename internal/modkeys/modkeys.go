@@ -112,7 +112,7 @@ func (k *Keys) Init(ctx context.Context, tenant, actor, name, kind string) (Stat
 		return fail(err)
 	}
 	if name == "" || len(name) > 64 {
-		return fail(errors.New("the CA's name has 1 to 64 characters"))
+		return fail(enroll.Refusal{Code: enroll.RequestInvalid, Why: "the CA's name has 1 to 64 characters"})
 	}
 	now := k.Now()
 	caKey, caSecret, err := newKey(kind)
@@ -213,10 +213,10 @@ const maxFile = 4096
 func (u Use) check() error {
 	name := modsig.HashName(u.Hash)
 	if u.Hash != crypto.SHA256 && u.Hash != crypto.SHA384 && u.Hash != crypto.SHA512 || len(u.Digest) != u.Hash.Size() {
-		return fmt.Errorf("a digest of %d bytes and hash %q: want sha256, sha384 or sha512", len(u.Digest), name)
+		return enroll.Refusal{Code: enroll.RequestInvalid, Why: fmt.Sprintf("a digest of %d bytes and hash %q: want sha256, sha384 or sha512", len(u.Digest), name)}
 	}
 	if u.File == "" || len(u.File) > maxFile || u.Serial == "" || len(u.Serial) > 64 {
-		return errors.New("file and serial number must be named")
+		return enroll.Refusal{Code: enroll.RequestInvalid, Why: "file and serial number must be named"}
 	}
 	return nil
 }
@@ -303,7 +303,7 @@ func newKey(kind string) (key crypto.Signer, private secret.Bytes, err error) {
 	case "p384":
 		key, err = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	default:
-		return nil, private, fmt.Errorf("kind %.20q is none of rsa-2048, rsa-3072, rsa-4096, p384", kind)
+		return nil, private, enroll.Refusal{Code: enroll.RequestInvalid, Why: fmt.Sprintf("kind %.20q is none of rsa-2048, rsa-3072, rsa-4096, p384", kind)}
 	}
 	if err != nil {
 		return nil, private, err

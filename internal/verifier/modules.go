@@ -47,7 +47,7 @@ func (v *Verifier) AllowModules(ctx context.Context, tenant, vm string, l attest
 	}
 	signed, err := l.Sign(key.primary())
 	if err != nil {
-		return fail(err)
+		return fail(enroll.Coded(enroll.RequestInvalid, err))
 	}
 	if err := v.Records.SaveModuleList(ctx, ModuleList{tenant, vm, l.Version, *signed, v.Now()}); err != nil {
 		return fail(err)
@@ -82,7 +82,7 @@ func (v *Verifier) moduleLists(ctx context.Context, tenant, vm string) ([]*attes
 	for i := range stored {
 		l, err := attest.VerifyModules(&stored[i].Signed, key.primary().Public().(*ecdsa.PublicKey))
 		if err != nil {
-			return nil, fmt.Errorf("version %d of the module lists of %s: %w", stored[i].Version, vm, err)
+			return nil, enroll.Coded("RECORD_CHANGED", fmt.Errorf("version %d of the module lists of %s: %w", stored[i].Version, vm, err))
 		}
 		out = append(out, l)
 	}

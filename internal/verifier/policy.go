@@ -117,7 +117,7 @@ func (v *Verifier) Enroll(ctx context.Context, tenant, vm, note string, pcrDiges
 	}
 	log, warnings, err := attest.Golden(b.ev, b.exp)
 	if err != nil {
-		return fail(err)
+		return fail(enroll.Coded("BOOT_UNFIT", err))
 	}
 	refs, err := v.references(ctx, tenant, vm)
 	if err != nil {
@@ -129,7 +129,7 @@ func (v *Verifier) Enroll(ctx context.Context, tenant, vm, note string, pcrDiges
 	}
 	s, err := attest.NewStatement(tenant, vm, last+1, v.Now(), log, eventlog.SHA256, attest.BootPCRs())
 	if err != nil {
-		return fail(err)
+		return fail(enroll.Coded("BOOT_UNFIT", err))
 	}
 	s.Note = note
 	out := Approved{Statement: *s, Warnings: warnings}
@@ -166,7 +166,7 @@ func (v *Verifier) Propose(ctx context.Context, tenant, vm, note string, m *even
 	}
 	s, err := attest.Propose(base, m, last+1, v.Now())
 	if err != nil {
-		return fail(err)
+		return fail(enroll.Coded("BOOT_UNFIT", err))
 	}
 	s.Note = note
 	out := Approved{Statement: *s}
@@ -234,7 +234,7 @@ func (v *Verifier) stored(ctx context.Context, tenant, vm string) (*policyKey, [
 			err = stored[i].is(r)
 		}
 		if err != nil {
-			return fail(fmt.Errorf("version %d of the reference values of %s: %w", stored[i].Version, vm, err))
+			return fail(enroll.Coded("RECORD_CHANGED", fmt.Errorf("version %d of the reference values of %s: %w", stored[i].Version, vm, err)))
 		}
 		refs = append(refs, r)
 	}

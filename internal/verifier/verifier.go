@@ -273,12 +273,12 @@ func grant(res *attest.Result, approval attest.Approval, a enroll.Appraisal) (_ 
 	for _, c := range res.Certified {
 		var p tpm2.TPMTPublic
 		if err := tpm2.Unmarshal(c.Public, &p); err != nil {
-			return a, err
+			return a, enroll.Coded("EVIDENCE_MALFORMED", err)
 		}
 		switch {
 		case p.ObjectAttributes.Has(tpm2.SignEncrypt) && !p.ObjectAttributes.Has(tpm2.Restricted):
 			if a.IdentityKey, err = client.PublicKey(&p); err != nil {
-				return a, err
+				return a, enroll.Coded("EVIDENCE_MALFORMED", err)
 			}
 		case c.Primary == tpm2.RHNull && p.ObjectAttributes.Has(tpm2.Restricted|tpm2.Decrypt):
 			boot = &p
