@@ -13,9 +13,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/vouchsafe/vouchsafe/internal/attester"
+	"github.com/vouchsafe/vouchsafe/internal/durable"
 	"github.com/vouchsafe/vouchsafe/tpm2"
 	"github.com/vouchsafe/vouchsafe/tpm2/client"
 )
@@ -180,19 +182,17 @@ func SaveIdentity(dir string, adm *Admission) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	// A name of its own: another agent of this VM may renew at this moment.
-	f, err := os.CreateTemp(dir, FileIdentity+".*")
+	// Another agent of this VM may renew at this moment, and durable has one name for
+	// what is not whole yet: the later one waits. The lock goes with its process.
+	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(out)
-	if err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, FileIdentity))
+	defer d.Close()
+	if err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX); err != nil {
+		return fmt.Errorf("locking %s: %w", dir, err)
 	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return err
+	return durable.WriteFile(filepath.Join(dir, FileIdentity), out, 0o644)
 }
 
 // pause is between two tries. It is also how often somebody at the console
