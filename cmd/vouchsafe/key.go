@@ -193,7 +193,11 @@ func newKeyRotateCommand(a *app) *cobra.Command {
   vouchsafe key rotate ca/vm-identity --recovery /media/usb/recovery.key`,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			switch purpose, authority := strings.CutPrefix(args[0], "ca/"); {
+			purpose, authority := strings.CutPrefix(args[0], "ca/")
+			if recovery != "" && !authority {
+				return withHint(usageError{fmt.Errorf("--recovery: the recovery key has no part in rotating %s", args[0])}, "vouchsafe key rotate %s", args[0])
+			}
+			switch {
 			case args[0] == "root":
 				dir, err := stateDir(f.state)
 				if err != nil {

@@ -381,6 +381,8 @@ var commands = []text{
 	{"pushing checkpoints: %s is there already, and a new service has none", "推送检查点：%s 已存在，而新服务还没有检查点"},
 	{"calling the service at %s: %w", "调用 %s 处的服务：%w"},
 	{"--keep-expired %v: a list of revoked certificates names one for %v beyond its end", "--keep-expired %v：吊销列表在证书到期后的 %v 内仍会列出它"},
+	{"--recovery: the recovery key has no part in rotating %s", "--recovery：轮换 %s 不需要恢复密钥"},
+	{"vouchsafe key rotate %s", "vouchsafe key rotate %s"},
 	{"--keep-expired %v or more, or 0 for ever", "--keep-expired %v 或更长，或用 0 表示永久"},
 	{"--server https://HOST:PORT", "--server https://HOST:PORT"},
 	{"--server %q is no address of a service", "--server %q 不是服务地址"},
