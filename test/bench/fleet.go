@@ -46,6 +46,7 @@ type member struct {
 	guest   attester.Service
 	control *swtpm.Client
 	tpm     *client.Client
+	nv      *client.NVIndex // counts
 	log     []byte
 	waited  time.Duration
 }
@@ -88,6 +89,15 @@ func runFleet(ctx context.Context, program string, n int) error {
 	}
 	time.Sleep(2 * time.Second)
 	report("all VMs on, booted, idle", empty)
+	if err := f.spend("idle", func(*member) error { return nil }); err != nil {
+		return err
+	}
+	if err := f.each((*member).counter); err != nil {
+		return err
+	}
+	if err := f.spend("each VM adds to an NV counter every second", (*member).count); err != nil {
+		return err
+	}
 
 	if err := f.each((*member).reset); err != nil {
 		return err
@@ -277,6 +287,36 @@ func measuredBoot() (*eventlog.Log, error) {
 		SecureBoot: []eventlog.Variable{{Vendor: global, Name: "SecureBoot", Value: []byte{1}}, {Vendor: global, Name: "PK"}, {Vendor: global, Name: "KEK"}},
 		Boot:       []eventlog.Variable{{Vendor: global, Name: "BootOrder", Value: []byte{0, 0}}},
 	}, eventlog.SHA256)
+}
+
+// spend has each VM do something once a second, and says what that costs.
+func (f *fleet) spend(what string, do func(*member) error) error {
+	const seconds = 10
+	cpu := processTime(f.up.Process.Pid)
+	err := f.each(func(m *member) error {
+		for range seconds {
+			next := time.Now().Add(time.Second)
+			if err := do(m); err != nil {
+				return err
+			}
+			time.Sleep(time.Until(next))
+		}
+		return nil
+	})
+	used := processTime(f.up.Process.Pid) - cpu
+	fmt.Printf("%-44s %7.1f %% of one core in service and host\n", what, 100*used.Seconds()/seconds)
+	return err
+}
+
+// counter makes an NV counter; count adds to it.
+func (m *member) counter() (err error) {
+	m.nv, err = m.tpm.NVDefine(client.Hierarchy(tpm2.RHOwner, nil), tpm2.TPMSNVPublic{NVIndex: 0x01800100, NameAlg: tpm2.AlgSHA256, DataSize: 8,
+		Attributes: (tpm2.NVOwnerRead | tpm2.NVOwnerWrite | tpm2.NVNoDA).With(tpm2.NTCounter)}, nil)
+	return err
+}
+
+func (m *member) count() error {
+	return m.tpm.NVIncrement(client.Hierarchy(tpm2.RHOwner, nil), m.nv)
 }
 
 func (m *member) agent() (*agent.Agent, error) {
