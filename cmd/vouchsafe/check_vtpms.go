@@ -94,7 +94,7 @@ func (e *examiner) record(ctx context.Context, tenant, vm string) (*host.Record,
 	if err != nil {
 		return nil, nil, err
 	}
-	r := &host.Record{Host: v.Host, Revoked: v.State == enroll.StateRevoked, EKPublic: v.EKPublic, Generation: v.Generation, Pending: v.Pending}
+	r := &host.Record{Host: v.Host, Revoked: v.State == enroll.StateRevoked, EKPublic: v.EKPublic, Generation: v.Generation, Pending: v.Pending, Writes: v.Writes}
 	if r.Revoked {
 		return r, func() {}, nil // its keys are for nobody any more
 	}

@@ -64,6 +64,8 @@ func TestCheckVTPMs(t *testing.T) {
 	m, err := w.start("web1")
 	must(t, err)
 	noErrors(t, base) // also while one runs
+	running, err := os.ReadFile(filepath.Join(base, dirVTPMs, "web1", "vtpm.state"))
+	must(t, err)
 	m.off()
 	w.live("web2")
 	if out, err := w.cli("vm", "revoke", "web3", "--reason", "test"); err != nil {
@@ -134,6 +136,9 @@ func TestCheckVTPMs(t *testing.T) {
 			must(t, os.RemoveAll(web1))
 			must(t, os.CopyFS(web1, os.DirFS(old)))
 			private(t, web1)
+		}},
+		{"the state is one of the same generation, from before its end", "STATE_ROLLED_BACK", "web1", "times, the one on the service's record", func(_, web1 string) {
+			must(t, os.WriteFile(filepath.Join(web1, "vtpm.state"), running, 0o600))
 		}},
 		{"a volatile state is left over", "STATE_DAMAGED", "vtpm.volatile", "kind", func(_, web1 string) {
 			b, err := os.ReadFile(filepath.Join(web1, "vtpm.state"))

@@ -140,15 +140,16 @@ var flagsZH = map[string]string{
 	"for people: what this boot is": "供人阅读：此次启动的说明",
 
 	// vm.
-	"the generation that the host showed":                                                                       "宿主机出示的代",
-	"list the states that were refused as newer than the record":                                                "列出因比记录更新而被拒绝的状态",
-	"why, for the record":                                                                                       "原因，供记录",
+	"the generation that the host showed": "宿主机出示的代",
+	"how often the state was written that the host showed; needed for one that was written less often than the record says": "宿主机出示的状态的写入次数；写入次数少于记录者必须给出",
+	"list the states that were refused and may be accepted":                                                                 "列出被拒绝而可以接受的状态",
+	"why, for the record": "原因，供记录",
 	"name of a disk that gets a key; may be repeated (default root)":                                            "需要密钥的磁盘名称；可重复（默认 root）",
 	"file with the vTPM's endorsement key, PUBLIC KEY in PEM":                                                   "vTPM 的 EK 文件，PEM 格式的 PUBLIC KEY",
 	"issue an endorsement certificate: the vTPM is one of vouchsafe's own (vouchsafe ca show SERIAL prints it)": "签发 EK 证书：该 vTPM 由 vouchsafe 制造（vouchsafe ca show SERIAL 可输出证书）",
-	"host that carries its vTPM":                                                                                "承载其 vTPM 的宿主机",
-	"the same key twice makes one VM":                                                                           "同一键提交两次只创建一台虚拟机",
-	"how long to wait until its host has made the vTPM; 0: not at all":                                          "等待宿主机制造 vTPM 的时长；0 表示不等待",
+	"host that carries its vTPM":                                       "承载其 vTPM 的宿主机",
+	"the same key twice makes one VM":                                  "同一键提交两次只创建一台虚拟机",
+	"how long to wait until its host has made the vTPM; 0: not at all": "等待宿主机制造 vTPM 的时长；0 表示不等待",
 
 	// vtpm control.
 	"the control channel's unix socket":                                   "控制通道的 unix 套接字",

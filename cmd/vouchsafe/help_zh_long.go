@@ -230,9 +230,15 @@ KEY 也可以是 keyring:（服务的密钥，此时以其证书为准，而非 
 QEMU 连接状态目录下 sockets 中的 web1.sock。只有在本机用其 TPM 证明自身之后
 （vouchsafe host enroll localhost --approve），或使用 --accept-unattested-host
 （即接受它的一面之词）时，密钥才会发放到本机。`},
-	"vouchsafe vm accept-state": {0xa8769080, `恢复较旧的备份之后，各宿主机上的 vTPM 状态比记录更新，会以 STATE_AHEAD 被拒绝。
+	"vouchsafe vm accept-state": {0x8858049e, `服务恢复较旧的备份之后，各宿主机上的 vTPM 状态比记录更新，会以 STATE_AHEAD 被拒绝。
 本命令把一台虚拟机的记录向前（绝不向后）推进到其宿主机在最近一小时内出示的那一代；
---list 列出有哪些。您要担保这就是现存最新的状态：备份与现在之间发生过什么，已无人能知。
+--list 列出有哪些。
+
+宿主机的磁盘被恢复或丢失最后的写入之后，其状态副本的写入次数少于记录，会以 STATE_ROLLED_BACK
+被拒绝。用 --writes 指明该副本，若它是在虚拟机上次启动之后制作的，即被接受：计数器、PIN
+和失败次数随之回到制作副本时的样子。
+
+您要担保这就是现存最新的状态：此后发生过什么，已无人能知。
 完整步骤见 docs/runbooks/restore.md。`},
 	"vouchsafe vm create": {0x200ec597, `创建虚拟机。由运行“vouchsafe host run”或“vouchsafe up”的宿主机制造 vTPM，本命令等待其完成。
 带 --ek-public 时 vTPM 已经存在，虚拟机以其 EK 识别。`},

@@ -50,8 +50,8 @@ func TestAcceptState(t *testing.T) {
 	d.powerOff()
 	_, err = d.lend(d.generation)
 	must0("the newest state", err, "STATE_AHEAD")
-	var states []api.StateAhead
-	must(t, d.operator.call(t.Context(), "GET", "/v1/states-ahead", nil, &states))
+	var states []api.StateShown
+	must(t, d.operator.call(t.Context(), "GET", "/v1/states-shown", nil, &states))
 	if len(states) != 1 || states[0].VM != demoVM || states[0].Generation != d.generation || states[0].Record != recorded {
 		t.Errorf("shown: %+v; the host has %d, the record %d", states, d.generation, recorded)
 	}

@@ -169,6 +169,17 @@ func (s *server) hosts() {
 		}
 		return answer(w), err
 	})
+	type writes struct {
+		Named
+		Body hosting.Writes
+	}
+	operation(s, "POST", "/v1/hosts/{name}/writes", "tell-writes", "Say how often the states in use were written", hosts, func(ctx context.Context, in *writes) (*none, error) {
+		h, err := s.host(ctx, in.Name)
+		if err != nil {
+			return nil, err
+		}
+		return &none{}, s.Enroll.Written(ctx, h.Tenant, h.Name, in.Body.States)
+	})
 	type birth struct {
 		Named
 		body[hosting.Birth]

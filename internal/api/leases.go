@@ -17,7 +17,7 @@ type LeasePath struct {
 }
 
 func leaseOut(g enroll.Granted) hosting.Lease {
-	return hosting.Lease{ID: g.Lease.ID.String(), Generation: g.Lease.Generation, Seconds: int(g.For / time.Second),
+	return hosting.Lease{ID: g.Lease.ID.String(), Generation: g.Lease.Generation, Seconds: int(g.For / time.Second), Writes: g.Writes,
 		OpenKey: g.OpenKey.Reveal(), SealKey: g.SealKey.Reveal(), Residence: string(g.Residence), Findings: g.Findings}
 }
 
@@ -43,7 +43,7 @@ func (s *server) leases() {
 		if err := sameHost(ctx, in.Body.Host); err != nil {
 			return nil, err
 		}
-		g, err := s.Enroll.Lend(ctx, enroll.Ask{Tenant: caller(ctx).Tenant, VM: in.Name, Host: in.Body.Host, Generation: in.Body.Generation, Pass: in.Body.Pass, Actor: caller(ctx).String()})
+		g, err := s.Enroll.Lend(ctx, enroll.Ask{Tenant: caller(ctx).Tenant, VM: in.Name, Host: in.Body.Host, Generation: in.Body.Generation, Writes: in.Body.Writes, Pass: in.Body.Pass, Actor: caller(ctx).String()})
 		return answer(leaseOut(g)), err
 	})
 	type confirm struct {

@@ -40,7 +40,17 @@ func TestRogueHost(t *testing.T) {
 	s.want("confirming it", rogue, "POST", path+"/confirm", `{"generation":1}`, 403, "OTHER_HOST")
 	s.want("counting resets that were none", rogue, "POST", path+"/renew", `{"counters":{"reset":0,"restart":0,"ever":9000000000000000000}}`, 403, "OTHER_HOST")
 	s.want("ending it", rogue, "DELETE", path, "", 403, "OTHER_HOST")
+	told := fmt.Sprintf(`{"states":[{"vm":"web1","lease":%q,"writes":9000000000000000000}]}`, l.ID)
+	s.want("counting writes that were none", rogue, "POST", "/v1/hosts/h1/writes", told, 403, "OTHER_HOST")
+	s.want("counting them as its own", rogue, "POST", "/v1/hosts/h2/writes", told, 204, "")
 	s.want("its own host", h1, "POST", path+"/confirm", `{"generation":1}`, 204, "")
+	if v, err := s.backend.Store.VM(t.Context(), "default", "web1"); err != nil || v.Writes != 0 {
+		t.Errorf("another host's word counts: %d, %v", v.Writes, err)
+	}
+	s.want("its own host", h1, "POST", "/v1/hosts/h1/writes", strings.Replace(told, "9000000000000000000", "7", 1), 204, "")
+	s.want("an old copy", h1, "POST", "/v1/vms/web1/lease", `{"host":"h1","generation":1,"writes":6}`, 403, "vouchsafe vm accept-state --list")
+	s.want("too many at once", h1, "POST", "/v1/hosts/h1/writes", `{"states":[`+strings.Repeat(`{"vm":"web1","lease":"","writes":1},`, hosting.MaxWritten)+`{"vm":"web1","lease":"","writes":1}]}`, 422, "")
+	s.want("a count below one", h1, "POST", "/v1/hosts/h1/writes", `{"states":[{"vm":"web1","lease":"","writes":0}]}`, 422, "")
 	s.want("its own host", h1, "POST", path+"/renew", `{"counters":{"reset":1,"restart":0,"ever":1}}`, 200, l.ID)
 	s.want("its own host", h1, "DELETE", path, "", 204, "")
 	s.want("a VM that is not", rogue, "DELETE", "/v1/vms/web9/lease/"+l.ID, "", 404, "NOT_FOUND")

@@ -22,9 +22,9 @@ const (
 	// perGuest: an agent asks one thing after the other. So does a host that sends
 	// its evidence.
 	perGuest = 2
-	// errand: what a host sends all day, its evidence apart, is below 1 KiB, and a
-	// request for a new credential below 9. It needs no room, but a host has 32
-	// connections, and not hundreds.
+	// errand: what a host sends all day, its evidence apart, is below 1 KiB, a request
+	// for a new credential below 9, and a hundred counts of writes below 15. It needs
+	// no room, but a host has 32 connections, and not hundreds.
 	errand, perHost = 16 << 10, 64
 	// hostRoom: a host's evidence has an event log and the list of its vTPMs, each
 	// below 1 MiB; one appraisal takes milliseconds. 200 MiB at the worst.

@@ -12,7 +12,7 @@ var refusals = []text{
 	{"Start it where it belongs: vouchsafe vm show NAME", "请在其所属宿主机上启动：vouchsafe vm show NAME"},
 	{"Stop it there, or wait five minutes after that host went silent", "请先在那里停止它，或在该宿主机失联五分钟后再试"},
 	{"Stop the vTPM and ask for a new lease", "请停止该 vTPM 并重新申请租约"},
-	{"Find the newest state file on the host; without it the VM needs a new vTPM", "请在宿主机上找到最新的状态文件；若没有，则该虚拟机需要新的 vTPM"},
+	{"Find the newest state file on the host. A copy that was made since the VM's last start may be accepted by an operator who knows why: vouchsafe vm accept-state --list; for an older one there is no way back, and the VM needs a new vTPM", "请在宿主机上找到最新的状态文件。虚拟机上次启动之后制作的副本，可由了解原因的运维人员接受：vouchsafe vm accept-state --list；更旧的则无法恢复，该虚拟机需要新的 vTPM"},
 	{"Restore the newest backup; if this is the newest, an operator who knows why may say: vouchsafe vm accept-state NAME --generation N --reason TEXT", "请恢复最新的备份；若这已是最新，了解原因的运维人员可执行：vouchsafe vm accept-state NAME --generation N --reason TEXT"},
 	{"Let the host start the VM, then: vouchsafe vm accept-state --list", "让宿主机启动该虚拟机，然后：vouchsafe vm accept-state --list"},
 	{"Run the service on another machine: vouchsafe backup here, vouchsafe restore there", "请在另一台机器上运行服务：此处 vouchsafe backup，彼处 vouchsafe restore"},

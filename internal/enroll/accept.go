@@ -12,130 +12,162 @@ import (
 	"github.com/vouchsafe/vouchsafe/internal/audit"
 )
 
-// After an older backup was restored, hosts have newer states than the record
-// knows, and are refused with STATE_AHEAD. An operator may accept such a state;
-// what is given up is in docs/runbooks/restore.md.
+// After an older backup of the service was restored, hosts have newer states than
+// the record knows, and are refused with STATE_AHEAD. After a host's disk was
+// restored, it has states that were written less often than the record says, and
+// is refused with STATE_ROLLED_BACK. An operator may accept such a state; what is
+// given up is in docs/runbooks/restore.md.
 
-// Ahead is a state that a host showed and that is newer than the record.
-type Ahead struct {
-	VM, Host   string
-	Generation int64
-	Record     int64 // the generation on record then
-	At         time.Time
+// Shown is a state that a host showed, and that was refused as another than the
+// one on record: of a newer generation, or of the same one and written less often.
+type Shown struct {
+	VM, Host             string
+	Generation, Writes   int64
+	Record, RecordWrites int64 // what was on record then
+	At                   time.Time
 }
 
 // Limits of what is remembered of refused hosts, and why.
 const (
-	// aheadLife: hosts try again every few seconds.
-	aheadLife = time.Hour
-	// maxAhead: as many as a large service has VMs; 200 bytes each.
-	maxAhead = 1 << 15
+	// shownLife: hosts try again every few seconds.
+	shownLife = time.Hour
+	// maxShown: as many as a large service has VMs; 200 bytes each.
+	maxShown = 1 << 15
 )
 
-// aheads remembers the last state of each VM that was refused as too new. It is
-// in memory: a host that is still there asks again.
-type aheads struct {
+// showns remembers the last state of each VM that was refused so. It is in memory:
+// a host that is still there asks again.
+type showns struct {
 	clock Clock
 
 	mu sync.Mutex
-	of map[[2]string]shown // by tenant and VM
+	of map[[2]string]shownUntil // by tenant and VM
 }
 
-type shown struct {
-	Ahead
+type shownUntil struct {
+	Shown
 	until time.Duration
 }
 
-func newAheads(c Clock) *aheads { return &aheads{clock: c, of: map[[2]string]shown{}} }
+func newShowns(c Clock) *showns { return &showns{clock: c, of: map[[2]string]shownUntil{}} }
 
-func (s *aheads) note(tenant string, a Ahead) {
+func (s *showns) note(tenant string, a Shown) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.clock.Elapsed()
-	if len(s.of) >= maxAhead {
+	if len(s.of) >= maxShown {
 		for k, v := range s.of {
 			if v.until <= now {
 				delete(s.of, k)
 			}
 		}
-		if len(s.of) >= maxAhead {
+		if len(s.of) >= maxShown {
 			return
 		}
 	}
-	s.of[[2]string{tenant, a.VM}] = shown{a, now + aheadLife}
+	s.of[[2]string{tenant, a.VM}] = shownUntil{a, now + shownLife}
 }
 
-func (s *aheads) get(tenant, vm string) (Ahead, bool) {
+func (s *showns) get(tenant, vm string) (Shown, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v, ok := s.of[[2]string{tenant, vm}]
-	return v.Ahead, ok && v.until > s.clock.Elapsed()
+	return v.Shown, ok && v.until > s.clock.Elapsed()
 }
 
-func (s *aheads) drop(tenant, vm string) {
+func (s *showns) drop(tenant, vm string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.of, [2]string{tenant, vm})
 }
 
-// Ahead lists the states of a tenant's VMs that were refused as newer than the
-// record within the hour, by the VM's name.
-func (e *Enroller) Ahead(tenant string) (out []Ahead) {
-	e.ahead.mu.Lock()
-	defer e.ahead.mu.Unlock()
-	for k, v := range e.ahead.of {
+// Shown lists the states of a tenant's VMs that were refused within the hour and
+// may be accepted, by the VM's name.
+func (e *Enroller) Shown(tenant string) (out []Shown) {
+	e.shown.mu.Lock()
+	defer e.shown.mu.Unlock()
+	for k, v := range e.shown.of {
 		if k[0] == tenant && v.until > e.Clock.Elapsed() {
-			out = append(out, v.Ahead)
+			out = append(out, v.Shown)
 		}
 	}
-	slices.SortFunc(out, func(a, b Ahead) int { return cmp.Compare(a.VM, b.VM) })
+	slices.SortFunc(out, func(a, b Shown) int { return cmp.Compare(a.VM, b.VM) })
 	return out
 }
 
-// AcceptState moves the record of a VM forward to the state that its host
-// showed, and never back. The generation must be the one that was refused: a
-// number that somebody mistyped would shut the VM's state out for good.
-func (e *Enroller) AcceptState(ctx context.Context, tenant, vm string, generation int64, reason, actor string) (VM, audit.Receipt, error) {
+// Acceptance is an operator's word that a state which was refused is the newest
+// that there is.
+type Acceptance struct {
+	Tenant, VM string
+	// Generation must be the one that was refused: a number that somebody mistyped
+	// would shut the VM's state out for good.
+	Generation int64
+	// Writes must be named for a state that was written less often than the record
+	// says: it is taken back, and that is not to happen by the way. 0: not named.
+	Writes int64
+	Reason string
+	Actor  string
+}
+
+// AcceptState makes the record of a VM fit the state that its host showed: forward
+// to a newer generation, never back to an older one, and within the same one back
+// to the count of writes that the operator names.
+func (e *Enroller) AcceptState(ctx context.Context, a Acceptance) (VM, audit.Receipt, error) {
 	fail := func(err error) (VM, audit.Receipt, error) {
-		return VM{}, audit.Receipt{}, e.refuse(ctx, tenant, actor, "vm.state-accepted", vm, fmt.Errorf("accepting the state of %s: %w", vm, err))
+		return VM{}, audit.Receipt{}, e.refuse(ctx, a.Tenant, a.Actor, "vm.state-accepted", a.VM, fmt.Errorf("accepting the state of %s: %w", a.VM, err))
 	}
-	if err := checkReason(reason); err != nil {
+	if err := checkReason(a.Reason); err != nil {
 		return fail(err)
 	}
-	seen, ok := e.ahead.get(tenant, vm)
-	if !ok {
-		return fail(Refusal{"STATE_NOT_SHOWN", "no host showed a state of it that is newer than the record within the last hour"})
+	seen, ok := e.shown.get(a.Tenant, a.VM)
+	switch {
+	case !ok:
+		return fail(Refusal{"STATE_NOT_SHOWN", "no host showed another state of it than the one on record within the last hour"})
+	case seen.Generation != a.Generation:
+		return fail(Refusal{"STATE_NOT_SHOWN", fmt.Sprintf("host %s showed generation %d, not %d", seen.Host, seen.Generation, a.Generation)})
+	case a.Writes != 0 && seen.Writes != a.Writes:
+		return fail(Refusal{"STATE_NOT_SHOWN", fmt.Sprintf("host %s showed a state of %d writes, not %d", seen.Host, seen.Writes, a.Writes)})
 	}
-	if seen.Generation != generation {
-		return fail(Refusal{"STATE_NOT_SHOWN", fmt.Sprintf("host %s showed generation %d, not %d", seen.Host, seen.Generation, generation)})
-	}
-	intent, err := e.Log.Begin(ctx, audit.Event{Tenant: tenant, Actor: actor, Action: "vm.state-accepted", Object: vm,
-		Detail: map[string]string{"generation": strconv.FormatInt(generation, 10), "host": seen.Host, "reason": reason}})
+	intent, err := e.Log.Begin(ctx, audit.Event{Tenant: a.Tenant, Actor: a.Actor, Action: "vm.state-accepted", Object: a.VM,
+		Detail: map[string]string{"generation": strconv.FormatInt(seen.Generation, 10), "writes": strconv.FormatInt(seen.Writes, 10), "host": seen.Host, "reason": a.Reason}})
 	if err != nil {
 		return fail(err)
 	}
-	var out VM
-	var was int64
-	err = e.Records.UpdateVM(ctx, tenant, vm, func(s *Standing) error {
-		switch {
-		case s.VM.State == StateRevoked:
-			return Refusal{"VM_REVOKED", vm + " was revoked"}
-		case s.VM.Host != seen.Host:
-			return Refusal{"VM_ELSEWHERE", fmt.Sprintf("%s belongs on host %s, the state is on %s", vm, s.VM.Host, seen.Host)}
-		case generation <= max(s.VM.Generation, s.VM.Pending):
-			return Refusal{"STATE_ROLLED_BACK", fmt.Sprintf("the record is of generation %d: it never goes back", s.VM.Generation)}
+	var was, is VM
+	err = e.Records.UpdateVM(ctx, a.Tenant, a.VM, func(s *Standing) error {
+		was = s.VM
+		if err := accept(s, seen, a.Writes); err != nil {
+			return err
 		}
-		was = s.VM.Generation
-		// Whoever had a lease has none: it was of another history.
-		s.VM.Generation, s.VM.Pending, s.Lease = generation, 0, nil
-		out = s.VM
+		is = s.VM
 		return nil
 	})
 	if err != nil {
 		intent.Failed(ctx, err)
-		return VM{}, audit.Receipt{}, fmt.Errorf("accepting the state of %s: %w", vm, err)
+		return VM{}, audit.Receipt{}, fmt.Errorf("accepting the state of %s: %w", a.VM, err)
 	}
-	e.ahead.drop(tenant, vm)
-	receipt, err := intent.Done(ctx, map[string]string{"record": strconv.FormatInt(was, 10)})
-	return out, receipt, err
+	e.shown.drop(a.Tenant, a.VM)
+	receipt, err := intent.Done(ctx, map[string]string{"record": strconv.FormatInt(was.Generation, 10), "record-writes": strconv.FormatInt(was.Writes, 10)})
+	return is, receipt, err
+}
+
+// accept is the decision. Whoever had a lease has none afterwards: it was of
+// another history, and what its host still says of writes counts no more.
+func accept(s *Standing, seen Shown, writes int64) error {
+	newer := seen.Generation > max(s.VM.Generation, s.VM.Pending)
+	switch {
+	case s.VM.State == StateRevoked:
+		return Refusal{"VM_REVOKED", s.VM.Name + " was revoked"}
+	case s.VM.Host != seen.Host:
+		return Refusal{"VM_ELSEWHERE", fmt.Sprintf("%s belongs on host %s, the state is on %s", s.VM.Name, s.VM.Host, seen.Host)}
+	case seen.Generation < s.VM.Generation, !newer && seen.Writes >= s.VM.Writes:
+		return Refusal{"STATE_ROLLED_BACK", fmt.Sprintf("the record is of generation %d: it never goes back", s.VM.Generation)}
+	case seen.Writes < s.VM.Writes && writes == 0:
+		return Refusal{"STATE_ROLLED_BACK", fmt.Sprintf("the state was written %d times, the one on record %d times: to take that back, name it (writes %d)", seen.Writes, s.VM.Writes, seen.Writes)}
+	}
+	if newer {
+		s.VM.Generation, s.VM.Pending = seen.Generation, 0
+	}
+	s.VM.Writes, s.Lease = min(s.VM.Writes, seen.Writes), nil
+	return nil
 }

@@ -3,6 +3,8 @@ package enroll_test
 import (
 	"testing"
 	"time"
+
+	"github.com/vouchsafe/vouchsafe/internal/enroll"
 )
 
 // TestAcceptState: forward only, only what the host showed, and only by name.
@@ -13,13 +15,13 @@ func TestAcceptState(t *testing.T) {
 	h.wants("first lease", err, "")
 	h.wants("confirming", h.Confirm(t.Context(), "default", "web1", g.Lease.ID, 1), "")
 	accept := func(generation int64, reason string) error {
-		_, _, err := h.AcceptState(t.Context(), "default", "web1", generation, reason, "spiffe://vouchsafe.test/default/operator/alice")
+		_, _, err := h.AcceptState(t.Context(), enroll.Acceptance{Tenant: "default", VM: "web1", Generation: generation, Reason: reason, Actor: "spiffe://vouchsafe.test/default/operator/alice"})
 		return err
 	}
 	h.wants("nobody showed anything", accept(7, "restored"), "STATE_NOT_SHOWN")
 	_, err = h.lend("h1", 7)
 	h.wants("a newer state", err, "STATE_AHEAD")
-	if a := h.Ahead("default"); len(a) != 1 || a[0].Generation != 7 || a[0].Record != 1 || a[0].Host != "h1" || len(h.Ahead("other")) != 0 {
+	if a := h.Shown("default"); len(a) != 1 || a[0].Generation != 7 || a[0].Record != 1 || a[0].Host != "h1" || len(h.Shown("other")) != 0 {
 		t.Errorf("shown: %+v", a)
 	}
 	h.wants("another generation", accept(8, "restored"), "STATE_NOT_SHOWN")
@@ -29,7 +31,7 @@ func TestAcceptState(t *testing.T) {
 	h.wants("another host asks", func() error { _, err := h.lend("h2", 9); return err }(), "VM_ELSEWHERE")
 	h.wants("the one that was shown", accept(7, "restored"), "")
 	h.wants("twice", accept(7, "restored"), "STATE_NOT_SHOWN")
-	if len(h.Ahead("default")) != 0 {
+	if len(h.Shown("default")) != 0 {
 		t.Error("it is still on the list")
 	}
 	// The lease of before is of another history, and what is older is a roll-back.

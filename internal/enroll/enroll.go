@@ -83,7 +83,7 @@ type Enroller struct {
 	budget *budgets
 	hosts  *hostStandings
 	powers *powers
-	ahead  *aheads
+	shown  *showns
 }
 
 // New makes an Enroller. A restart forgets which leases are still alive, so it
@@ -91,7 +91,7 @@ type Enroller struct {
 func New(c Config) *Enroller {
 	c.Clock = c.Clock.orMachine()
 	return &Enroller{Config: c, nonces: newNonces(secret.Random(32), c.Clock), alive: newDeadlines(c.Clock), budget: newBudgets(c.Clock),
-		hosts: newHostStandings(c.Clock), powers: newPowers(), ahead: newAheads(c.Clock)}
+		hosts: newHostStandings(c.Clock), powers: newPowers(), shown: newShowns(c.Clock)}
 }
 
 // Clock is the two clocks of a machine: what it shows, which may jump, and how

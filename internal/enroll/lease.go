@@ -46,6 +46,7 @@ type Ask struct {
 	Tenant, VM, Host string
 	// Generation of the state file that the host has; 0 when the vTPM is new.
 	Generation int64
+	Writes     int64  // of that file, as its header says
 	Pass       []byte // of a host with a TPM: what it got when it proved itself
 	Actor      string
 }
@@ -58,6 +59,9 @@ type Granted struct {
 	// SealKey seals the state at Lease.Generation. The host writes its state
 	// under it at once, and then confirms.
 	SealKey secret.Bytes
+	// Writes is how often the state was written at least: the host refuses a file
+	// that says less, since only it can tell whether the file says the truth.
+	Writes int64
 	// For is how long the lease lasts; the host counts it on its monotonic clock.
 	For       time.Duration
 	Residence []byte // a signed statement
@@ -90,15 +94,15 @@ func (e *Enroller) Lend(ctx context.Context, a Ask) (Granted, error) {
 	}
 	// 2. Record the intent: with the answer the state key leaves the house.
 	intent, err := e.Log.Begin(ctx, audit.Event{Tenant: a.Tenant, Actor: a.Actor, Action: "vtpm.lease", Object: a.VM,
-		Detail: map[string]string{"host": a.Host, "generation": strconv.FormatInt(a.Generation, 10)}})
+		Detail: map[string]string{"host": a.Host, "generation": strconv.FormatInt(a.Generation, 10), "writes": strconv.FormatInt(a.Writes, 10)}})
 	if err != nil {
 		return Granted{}, err
 	}
 	// 3. One living copy, no older state: decided and written in one transaction.
 	var s Standing
-	var record int64
+	var record VM
 	err = e.Records.UpdateVM(ctx, a.Tenant, a.VM, func(st *Standing) error {
-		record = st.VM.Generation
+		record = st.VM
 		if err := e.notOwn(a.VM, st.VM.EKPublic); err != nil {
 			return err
 		}
@@ -111,8 +115,8 @@ func (e *Enroller) Lend(ctx context.Context, a Ask) (Granted, error) {
 	})
 	if err != nil {
 		var r Refusal
-		if errors.As(err, &r) && r.Code == "STATE_AHEAD" {
-			e.ahead.note(a.Tenant, Ahead{VM: a.VM, Host: a.Host, Generation: a.Generation, Record: record, At: e.Clock.Wall()})
+		if errors.As(err, &r) && (r.Code == "STATE_AHEAD" || r.Code == "STATE_ROLLED_BACK" && a.Generation >= record.Generation) {
+			e.shown.note(a.Tenant, Shown{VM: a.VM, Host: a.Host, Generation: a.Generation, Writes: a.Writes, Record: record.Generation, RecordWrites: record.Writes, At: e.Clock.Wall()})
 		}
 		intent.Failed(ctx, err)
 		return Granted{}, fmt.Errorf("lending %s to %s: %w", a.VM, a.Host, err)
@@ -154,6 +158,8 @@ func lend(s *Standing, a Ask, now time.Time, alive bool) error {
 		return Refusal{"STATE_ROLLED_BACK", fmt.Sprintf("the state is of generation %d, the record of %d: an old copy", a.Generation, s.VM.Generation)}
 	case a.Generation > max(s.VM.Generation, s.VM.Pending):
 		return Refusal{"STATE_AHEAD", fmt.Sprintf("the state is of generation %d, the record only of %d: was this service set back?", a.Generation, s.VM.Generation)}
+	case a.Writes < s.VM.Writes:
+		return Refusal{"STATE_ROLLED_BACK", fmt.Sprintf("the state was written %d times, the one on record %d times: a copy made since the last start", a.Writes, s.VM.Writes)}
 	}
 	if a.Generation == s.VM.Pending {
 		s.VM.Generation = a.Generation // it was written, and the confirmation got lost
@@ -228,6 +234,16 @@ func (e *Enroller) Renew(ctx context.Context, tenant, vm string, lease keyring.I
 	return g, err
 }
 
+// Written is told by a host how often the states that it has leases on were
+// written. It is told of what lies on the disk already, so no state of an honest
+// host is ever older than the record; it may be newer, and that is taken.
+func (e *Enroller) Written(ctx context.Context, tenant, host string, states []hosting.Written) error {
+	if err := e.Records.Written(ctx, tenant, host, states); err != nil {
+		return fmt.Errorf("noting what %s wrote: %w", host, err)
+	}
+	return nil
+}
+
 // Return gives a lease back: the vTPM is switched off, and another host need not wait.
 func (e *Enroller) Return(ctx context.Context, tenant, vm string, lease keyring.ID) error {
 	err := e.Records.UpdateVM(ctx, tenant, vm, func(s *Standing) error {
@@ -268,7 +284,7 @@ func (e *Enroller) grant(ctx context.Context, s Standing, at house, opens int64)
 		return Granted{}, err
 	}
 	defer erase()
-	g := Granted{Lease: *s.Lease, SealKey: key(s.Lease.Generation), For: LeaseTime, Findings: e.findings(at)}
+	g := Granted{Lease: *s.Lease, SealKey: key(s.Lease.Generation), Writes: s.VM.Writes, For: LeaseTime, Findings: e.findings(at)}
 	if opens > 0 {
 		g.OpenKey = key(opens)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/vouchsafe/vouchsafe/internal/audit"
 	"github.com/vouchsafe/vouchsafe/internal/ca"
+	"github.com/vouchsafe/vouchsafe/internal/hosting"
 	"github.com/vouchsafe/vouchsafe/internal/keyring"
 )
 
@@ -47,7 +48,10 @@ type VM struct {
 	// out and not yet confirmed, or 0.
 	Generation, Pending int64
 	// Resets are the TPM Resets that the vTPM ever had, as its host counted them.
-	Resets  int64
+	Resets int64
+	// Writes is how often the vTPM's state was written, as its host said last. Of
+	// the same generation, a file that was written less often is a roll-back.
+	Writes  int64
 	Created time.Time
 	Revoked time.Time
 	Reason  string
@@ -115,6 +119,9 @@ type Records interface {
 	// UpdateVM runs change on what stands and writes what it leaves, all in one
 	// transaction. When change returns an error, nothing is written.
 	UpdateVM(ctx context.Context, tenant, name string, change func(*Standing) error) error
+	// Written raises [VM.Writes], never lowers it, of those whose lease is the one
+	// that is named and the host's; others are left out.
+	Written(ctx context.Context, tenant, host string, states []hosting.Written) error
 	// Revoke revokes a certificate that nobody is to have.
 	Revoke(ctx context.Context, tenant, serial string, reason ca.Reason) error
 }

@@ -58,6 +58,7 @@ type carrier struct {
 	vm    string
 	meter meter
 
+	count    count
 	renewing sync.Mutex // one renewal at a time
 
 	mu      sync.Mutex
@@ -123,7 +124,14 @@ func (c *carrier) first(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(instance.Close(), c.giveBack(ctx, l.ID))
+	return errors.Join(c.close(instance, l.ID), c.giveBack(ctx, l.ID))
+}
+
+// close closes a vTPM and says what it wrote last.
+func (c *carrier) close(instance *vtpm.Instance, lease string) error {
+	err := instance.Close()
+	c.count.set(lease, instance.Generation())
+	return err
 }
 
 // serve answers whoever connects, one at a time: there is one vTPM.
@@ -153,7 +161,8 @@ func (c *carrier) session(ctx context.Context, conn net.Conn) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	w := &watched{Instance: instance, meter: &c.meter, over: ctx.Done(), started: func() { c.report(ctx) }, powered: c.host.soon}
+	w := &watched{Instance: instance, meter: &c.meter, over: ctx.Done(), started: func() { c.report(ctx) }, powered: c.host.soon,
+		wrote: func(writes uint64) { c.count.set(l.ID, writes) }}
 	c.mu.Lock()
 	c.lease, c.until, c.running, c.cancel = l.ID, until, w, cancel
 	c.mu.Unlock()
@@ -173,7 +182,7 @@ func (c *carrier) session(ctx context.Context, conn net.Conn) error {
 	c.mu.Lock()
 	c.lease, c.running, c.cancel = "", nil, nil
 	c.mu.Unlock()
-	err = errors.Join(err, instance.Close())
+	err = errors.Join(err, c.close(instance, l.ID))
 	c.host.Log.Info("vTPM stopped", "vm", c.vm)
 	back, end := context.WithTimeout(context.WithoutCancel(ctx), pause)
 	defer end()
@@ -188,8 +197,16 @@ func (c *carrier) session(ctx context.Context, conn net.Conn) error {
 func (c *carrier) take(ctx context.Context) (_ *vtpm.Instance, l hosting.Lease, until time.Duration, err error) {
 	start := elapsed()
 	path := c.path()
+	// What was written under the lease before, while its service does not know of this one.
+	if err := c.host.tell(ctx, c); err != nil {
+		return nil, l, 0, err
+	}
+	writes, err := c.state.Writes()
+	if err != nil {
+		return nil, l, 0, err
+	}
 	ask := func() error {
-		return c.host.line.call(ctx, "POST", path, hosting.AskLease{Host: c.host.Name, Generation: c.state.At(), Pass: c.host.pass()}, &l)
+		return c.host.line.call(ctx, "POST", path, hosting.AskLease{Host: c.host.Name, Generation: c.state.At(), Writes: writes, Pass: c.host.pass()}, &l)
 	}
 	quotes := c.host.quotes.Load()
 	if err = ask(); c.host.TPM != nil && forgotten(err) {
@@ -208,6 +225,7 @@ func (c *carrier) take(ctx context.Context) (_ *vtpm.Instance, l hosting.Lease, 
 	if err != nil {
 		return nil, l, 0, errors.Join(err, c.giveBack(ctx, l.ID))
 	}
+	c.count.set(l.ID, instance.Generation())
 	err = c.host.line.call(ctx, "POST", path+"/"+l.ID+"/confirm", hosting.ConfirmLease{Generation: l.Generation}, nil)
 	if err == nil {
 		err = c.state.Confirmed()
@@ -227,7 +245,11 @@ func forgotten(err error) bool {
 
 func (c *carrier) path() string { return "/v1/vms/" + url.PathEscape(c.vm) + "/lease" }
 
+// giveBack gives a lease back, once the service knows of all that was written under it.
 func (c *carrier) giveBack(ctx context.Context, lease string) error {
+	if err := c.host.tell(ctx, c); err != nil {
+		return err
+	}
 	err := c.host.line.call(ctx, "DELETE", c.path()+"/"+lease, nil, nil)
 	var r *attester.Refused
 	if errors.As(err, &r) {
@@ -311,15 +333,17 @@ const longestWait = 10 * time.Second
 type watched struct {
 	*vtpm.Instance
 	meter   *meter
-	over    <-chan struct{} // the session ends
-	started func()          // after TPM2_Startup, before the guest has the answer
-	powered func()          // after power-on, which may resume a TPM that runs already
+	over    <-chan struct{}     // the session ends
+	started func()              // after TPM2_Startup, before the guest has the answer
+	powered func()              // after power-on, which may resume a TPM that runs already
+	wrote   func(writes uint64) // after each command: how often the state was written
 }
 
 // Execute implements swtpm.Device.
 func (w *watched) Execute(locality uint8, cmd, dst []byte) []byte {
 	start := elapsed()
 	out := w.Instance.Execute(locality, cmd, dst)
+	w.wrote(w.Generation())
 	now := elapsed()
 	if wait := w.meter.charge(now, now-start); wait > 0 {
 		select {

@@ -38,8 +38,8 @@ var Findings = finding.Catalog{
 		Meaning: finding.Text{EN: "Files lie here that nothing needs: a crash left them, or the VM was revoked.", ZH: "此处有不再需要的文件：由崩溃遗留，或虚拟机已吊销。"},
 		Remedy:  finding.Text{EN: "Nothing needs to be done: the next start removes what a crash left. A revoked VM's directory may go when the host is stopped: rm -r {0}", ZH: "无需处理：下次启动会清除崩溃遗留的文件。已吊销虚拟机的目录可在宿主机停止后删除：rm -r {0}"}},
 	{Code: "STATE_ROLLED_BACK", Severity: finding.Error,
-		Meaning: finding.Text{EN: "The vTPM's state is older than the one that this machine confirmed last: no key for it is given out again.", ZH: "该 vTPM 的状态比本机最后确认的更旧：不会再为其发放密钥。"},
-		Remedy:  finding.Text{EN: "Find the newest copy of {0}, and put it back as a whole. There is no switch to go back", ZH: "找到 {0} 的最新副本并整体恢复。没有回退的开关"}},
+		Meaning: finding.Text{EN: "The vTPM's state is older than the one that this machine told the service of last: no key for it is given out.", ZH: "该 vTPM 的状态比本机最后报告给服务的更旧：不会为其发放密钥。"},
+		Remedy:  finding.Text{EN: "Find the newest copy of {0}, and put it back as a whole. If this one is the newest there is, and made since the VM's last start, start the VM, and then: vouchsafe vm accept-state --list. Beyond a start there is no way back", ZH: "找到 {0} 的最新副本并整体恢复。若这已是最新，且是在虚拟机上次启动之后制作的，请启动虚拟机，然后：vouchsafe vm accept-state --list。更早的启动则无法回退"}},
 	{Code: "STATE_AHEAD", Severity: finding.Error,
 		Meaning: finding.Text{EN: "The vTPM's state is newer than the service's record of it: the service was set back to an older backup.", ZH: "该 vTPM 的状态比服务的记录更新：服务被回滚到较旧的备份。"},
 		Remedy:  finding.Text{EN: "Restore the newest backup. If this is the newest, start the VM, and then: vouchsafe vm accept-state {1} --generation {2} --reason TEXT", ZH: "恢复最新备份。若这已是最新，请启动虚拟机，然后：vouchsafe vm accept-state {1} --generation {2} --reason 说明"}},
@@ -51,6 +51,7 @@ type Record struct {
 	Revoked             bool
 	EKPublic            []byte
 	Generation, Pending int64
+	Writes              int64 // how often the state was written at least
 	// Key is that of the state in a generation; nil: it cannot be had.
 	Key func(generation int64) secret.Bytes
 }
@@ -204,6 +205,7 @@ func (x *examination) state(written record, known *Record) {
 		x.add("VTPM_RECORD_DAMAGED", x.path, err.Error())
 	case known != nil && which >= 0:
 		x.compare(of[which], written.Generation, known)
+		x.count(of[which], known)
 	}
 }
 
@@ -219,6 +221,15 @@ func (x *examination) compare(state, written int64, known *Record) {
 	case written == unreadable: // said already
 	case written != state && written != state-1 || written < known.Generation:
 		x.add("VTPM_RECORD_DAMAGED", filepath.Join(x.path, fileRecord), fmt.Sprintf("it says generation %d, and the state is of %d", written, state))
+	}
+}
+
+// count tells a copy that was made since the last start from the newest state.
+// The record was read before the file, which is written before it is on record.
+func (x *examination) count(state int64, known *Record) {
+	n, err := vtpm.Written(x.path)
+	if err == nil && state >= known.Generation && signed(n) < known.Writes {
+		x.add("STATE_ROLLED_BACK", x.path, fmt.Sprintf("the state was written %d times, the one on the service's record %d times", n, known.Writes))
 	}
 }
 

@@ -7,7 +7,7 @@
 // is doing, because another host may be running it by then.
 //
 // Begin with [Host.Run]; state.go is a vTPM's directory, carry.go its life under
-// leases, prove.go this machine's evidence. docs/formats/lease.md has the order
+// leases, writes.go what it tells of it, prove.go this machine's evidence. docs/formats/lease.md has the order
 // of things, and what each crash leaves behind.
 package host
 
@@ -117,6 +117,7 @@ func (h *Host) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { h.rounds(ctx) })
 	wg.Go(func() { h.watch(ctx) })
+	wg.Go(func() { h.telling(ctx) })
 	err = h.work(ctx, &wg)
 	wg.Wait()
 	h.line.close()

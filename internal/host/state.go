@@ -154,7 +154,8 @@ func (s *State) birthKey() (secret.Bytes, error) {
 
 // Take makes the state one of the lease's generation: opened with the key of
 // its own, sealed with the lease's, and then recorded. After a crash between the
-// last two the state is of the lease's generation already.
+// last two the state is of the lease's generation already. One that was written
+// less often than the lease says is refused.
 func (s *State) Take(l hosting.Lease) (*vtpm.Instance, error) {
 	seal := secret.Copy(l.SealKey)
 	keys := []secret.Bytes{seal}
@@ -169,7 +170,7 @@ func (s *State) Take(l hosting.Lease) (*vtpm.Instance, error) {
 	var refused error
 	for _, key := range keys {
 		var err error
-		if instance, err = s.instance(key); err == nil {
+		if instance, err = s.open(key, uint64(l.Writes)); err == nil {
 			break
 		}
 		if !wrongKey(err) {
@@ -209,6 +210,8 @@ func wrongKey(err error) bool {
 	return errors.As(err, &r) && r.Finding.Code == "STATE_WRONG_KEY"
 }
 
-func (s *State) instance(key secret.Bytes) (*vtpm.Instance, error) {
-	return vtpm.Open(vtpm.Config{Dir: s.dir, Key: vtpm.Key{Secret: key}, Log: s.log})
+func (s *State) instance(key secret.Bytes) (*vtpm.Instance, error) { return s.open(key, 0) }
+
+func (s *State) open(key secret.Bytes, writes uint64) (*vtpm.Instance, error) {
+	return vtpm.Open(vtpm.Config{Dir: s.dir, Key: vtpm.Key{Secret: key}, MinGeneration: writes, Log: s.log})
 }

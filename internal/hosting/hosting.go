@@ -11,6 +11,7 @@
 //	POST   /v1/vms/{name}/lease/{id}/confirm        ConfirmLease
 //	POST   /v1/vms/{name}/lease/{id}/renew          RenewLease → Lease
 //	DELETE /v1/vms/{name}/lease/{id}
+//	POST   /v1/hosts/{name}/writes                  Writes
 //
 // docs/formats/lease.md says what each side does, and in which order.
 package hosting
@@ -84,6 +85,7 @@ type Attested struct {
 type AskLease struct {
 	Host       string `json:"host" maxLength:"63"`
 	Generation int64  `json:"generation" minimum:"0" doc:"of the state that the host has; 0: none yet"`
+	Writes     int64  `json:"writes,omitempty" minimum:"0" doc:"how often that state was written, as its header says"`
 	Pass       []byte `json:"pass,omitempty" maxLength:"64" doc:"of a host with a TPM: what the answer to its evidence had"`
 }
 
@@ -93,6 +95,7 @@ type Lease struct {
 	ID         string            `json:"id"`
 	Generation int64             `json:"generation"`
 	Seconds    int               `json:"seconds" doc:"how long it lasts; count on a monotonic clock"`
+	Writes     int64             `json:"writes,omitempty" doc:"the state was written at least so often; one that was not is an old copy"`
 	OpenKey    []byte            `json:"open_key,omitempty" doc:"opens the state of the generation asked for"`
 	SealKey    []byte            `json:"seal_key,omitempty" doc:"seals the state of this lease's generation"`
 	Residence  string            `json:"residence" doc:"a signed residence statement (JWS)"`
@@ -114,4 +117,21 @@ type Counters struct {
 	Reset   uint32 `json:"reset" doc:"as attestations show it"`
 	Restart uint32 `json:"restart" doc:"as attestations show it"`
 	Ever    int64  `json:"ever" minimum:"0" doc:"all TPM Resets; TPM2_Clear does not set it to zero, so it goes back with old state alone"`
+}
+
+// MaxWritten: so many states fit into a request that needs no room of its own in
+// the service (internal/api/rooms.go, errand), whatever the names.
+const MaxWritten = 100
+
+// Writes says of states in use how often they were written: from then on one that
+// was written less often is an old copy.
+type Writes struct {
+	States []Written `json:"states" maxItems:"100"`
+}
+
+// Written is one of them, under the lease under which it was written.
+type Written struct {
+	VM     string `json:"vm" maxLength:"63"`
+	Lease  string `json:"lease" maxLength:"32"`
+	Writes int64  `json:"writes" minimum:"1" doc:"the generation in the header of its file (docs/formats/state.md)"`
 }

@@ -586,3 +586,38 @@ func BenchmarkBirth(b *testing.B) {
 		}
 	})
 }
+
+// TestWritesOfBefore: a store from before states were counted takes every count.
+func TestWritesOfBefore(t *testing.T) {
+	path := temp(t)
+	db, err := sql.Open("sqlite", dsn(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ms, err := migrations()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := slices.IndexFunc(ms, func(m migration) bool { return strings.Contains(m.sql, "COLUMN writes") })
+	for v, m := range ms[:before] {
+		if _, err := db.Exec(m.sql); err != nil {
+			t.Fatalf("version %d: %v", v+1, err)
+		}
+	}
+	id := keyring.ID{7}
+	for _, q := range []string{
+		`CREATE TABLE schema_version (tenant TEXT NOT NULL, version INTEGER NOT NULL, applied INTEGER NOT NULL, PRIMARY KEY (tenant, version)) STRICT`,
+		`INSERT INTO schema_version VALUES ('', ` + fmt.Sprint(before) + `, 0)`,
+		`INSERT INTO vm (tenant, name, id, host, state, ek_public, ek_serial, state_secret, generation, pending, created) VALUES ('default', 'web1', '` + id.String() + `', 'h1', 'born', x'01', '', x'02', 4, 0, 0)`,
+	} {
+		if _, err := db.Exec(q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	db.Close()
+	s := open(t, path)
+	v, err := s.VM(t.Context(), "default", "web1")
+	if err != nil || v.Generation != 4 || v.Writes != 0 {
+		t.Errorf("%+v, %v", v, err)
+	}
+}

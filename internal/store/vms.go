@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/vouchsafe/vouchsafe/internal/enroll"
+	"github.com/vouchsafe/vouchsafe/internal/hosting"
 	"github.com/vouchsafe/vouchsafe/internal/keyring"
 )
 
@@ -18,12 +19,12 @@ var (
 	_ enroll.Orders  = (*Store)(nil)
 )
 
-const vmColumns = `tenant, name, id, host, state, ek_public, ek_serial, state_secret, generation, pending, resets, created, revoked, reason`
+const vmColumns = `tenant, name, id, host, state, ek_public, ek_serial, state_secret, generation, pending, resets, writes, created, revoked, reason`
 
 func scanVM(r scanner) (v enroll.VM, err error) {
 	var id string
 	var created, revoked int64
-	if err = r.Scan(&v.Tenant, &v.Name, &id, &v.Host, &v.State, &v.EKPublic, &v.EKSerial, &v.StateSecret, &v.Generation, &v.Pending, &v.Resets, &created, &revoked, &v.Reason); err != nil {
+	if err = r.Scan(&v.Tenant, &v.Name, &id, &v.Host, &v.State, &v.EKPublic, &v.EKSerial, &v.StateSecret, &v.Generation, &v.Pending, &v.Resets, &v.Writes, &created, &revoked, &v.Reason); err != nil {
 		return v, err
 	}
 	v.Created, v.Revoked = fromMillis(created), fromMillis(revoked)
@@ -43,8 +44,8 @@ func (s *Store) Birth(ctx context.Context, v enroll.VM, disks []enroll.Disk, onc
 		} else if err != ErrNotFound {
 			return err
 		}
-		if _, err := t.exec(`INSERT INTO vm (`+vmColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
-			v.Tenant, v.Name, v.ID.String(), v.Host, string(v.State), notNil(v.EKPublic), v.EKSerial, notNil(v.StateSecret), v.Generation, v.Pending, v.Resets, millis(v.Created), millis(v.Revoked), v.Reason); err != nil {
+		if _, err := t.exec(`INSERT INTO vm (`+vmColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`,
+			v.Tenant, v.Name, v.ID.String(), v.Host, string(v.State), notNil(v.EKPublic), v.EKSerial, notNil(v.StateSecret), v.Generation, v.Pending, v.Resets, v.Writes, millis(v.Created), millis(v.Revoked), v.Reason); err != nil {
 			return err
 		}
 		for _, d := range disks {
@@ -141,8 +142,8 @@ func (s *Store) UpdateVM(ctx context.Context, tenant, name string, change func(*
 		if n.Tenant != v.Tenant || n.Name != v.Name || n.ID != v.ID || !bytes.Equal(n.EKPublic, v.EKPublic) {
 			return fmt.Errorf("internal error: %s changed who it is", v.Name)
 		}
-		if _, err := t.exec(`UPDATE vm SET host = $3, state = $4, ek_serial = $5, generation = $6, pending = $7, revoked = $8, reason = $9, resets = $10 WHERE tenant = $1 AND name = $2`,
-			tenant, name, n.Host, string(n.State), n.EKSerial, n.Generation, n.Pending, millis(n.Revoked), n.Reason, n.Resets); err != nil {
+		if _, err := t.exec(`UPDATE vm SET host = $3, state = $4, ek_serial = $5, generation = $6, pending = $7, revoked = $8, reason = $9, resets = $10, writes = $11 WHERE tenant = $1 AND name = $2`,
+			tenant, name, n.Host, string(n.State), n.EKSerial, n.Generation, n.Pending, millis(n.Revoked), n.Reason, n.Resets, n.Writes); err != nil {
 			return err
 		}
 		if st.Lease == nil {
@@ -158,6 +159,21 @@ func (s *Store) UpdateVM(ctx context.Context, tenant, name string, change func(*
 			}
 		}
 		return t.changed(tenant, "vm", name, "updated")
+	})
+}
+
+// Written implements enroll.Records. It is no line in the change feed: with every
+// second in which a guest writes there would be one.
+func (s *Store) Written(ctx context.Context, tenant, host string, states []hosting.Written) error {
+	return s.write(ctx, func(t *tx) error {
+		for _, w := range states {
+			if _, err := t.exec(`UPDATE vm SET writes = $5 WHERE tenant = $1 AND name = $3 AND writes < $5
+				AND EXISTS (SELECT 1 FROM lease WHERE tenant = $1 AND vm = $3 AND host = $2 AND id = $4)`,
+				tenant, host, w.VM, w.Lease, w.Writes); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 

@@ -57,6 +57,25 @@ func examine(path string, key Key) error {
 	return nil
 }
 
+// Written reads the generation of the state in a directory as its header says it
+// in clear: how often the state was written. Only who opens the state knows that
+// it is true.
+func Written(path string) (uint64, error) {
+	d := dir{path: path}
+	file, err := d.read(permanentFile)
+	if err != nil {
+		return 0, err
+	}
+	if file == nil {
+		return 0, errNoState
+	}
+	h, _, err := split(file)
+	if err != nil {
+		return 0, refuse("STATE_DAMAGED", filepath.Join(path, permanentFile), err.Error(), filepath.Join(path, permanentFile))
+	}
+	return h.generation, nil
+}
+
 // errNoState: there is no permanent state at all, and nothing else that tells of one.
 var errNoState = fmt.Errorf("there is no %s: %w", permanentFile, os.ErrNotExist)
 
