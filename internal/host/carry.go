@@ -124,14 +124,7 @@ func (c *carrier) first(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(c.close(instance, l.ID), c.giveBack(ctx, l.ID))
-}
-
-// close closes a vTPM and says what it wrote last.
-func (c *carrier) close(instance *vtpm.Instance, lease string) error {
-	err := instance.Close()
-	c.count.set(lease, instance.Generation())
-	return err
+	return errors.Join(instance.Close(), c.giveBack(ctx, l.ID))
 }
 
 // serve answers whoever connects, one at a time: there is one vTPM.
@@ -182,11 +175,16 @@ func (c *carrier) session(ctx context.Context, conn net.Conn) error {
 	c.mu.Lock()
 	c.lease, c.running, c.cancel = "", nil, nil
 	c.mu.Unlock()
-	err = errors.Join(err, c.close(instance, l.ID))
+	err = errors.Join(err, instance.Close())
+	c.count.set(l.ID, instance.Generation())
 	c.host.Log.Info("vTPM stopped", "vm", c.vm)
 	back, end := context.WithTimeout(context.WithoutCancel(ctx), pause)
 	defer end()
-	if e := c.giveBack(back, l.ID); e != nil {
+	e := c.host.tell(back, c) // while the lease is the one on record
+	if e == nil {
+		e = c.giveBack(back, l.ID)
+	}
+	if e != nil {
 		c.host.Log.Warn("the lease could not be given back; another host has to wait for its end", "vm", c.vm, "error", e)
 	}
 	return err
@@ -245,11 +243,7 @@ func forgotten(err error) bool {
 
 func (c *carrier) path() string { return "/v1/vms/" + url.PathEscape(c.vm) + "/lease" }
 
-// giveBack gives a lease back, once the service knows of all that was written under it.
 func (c *carrier) giveBack(ctx context.Context, lease string) error {
-	if err := c.host.tell(ctx, c); err != nil {
-		return err
-	}
 	err := c.host.line.call(ctx, "DELETE", c.path()+"/"+lease, nil, nil)
 	var r *attester.Refused
 	if errors.As(err, &r) {
