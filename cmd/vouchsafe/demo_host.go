@@ -94,10 +94,22 @@ func (d *demo) state() (*host.State, error) {
 	return host.OpenState(d.stateDir(), slog.New(slog.DiscardHandler))
 }
 
-// lend asks for a lease on the state of a generation.
+// lend asks for a lease on the state of a generation, written as often as the one on the disk.
 func (d *demo) lend(generation int64) (hosting.Lease, error) {
+	state, err := d.state()
+	if err != nil {
+		return hosting.Lease{}, err
+	}
+	writes, err := state.Writes()
+	if err != nil {
+		return hosting.Lease{}, err
+	}
+	return d.lendWritten(generation, writes)
+}
+
+func (d *demo) lendWritten(generation, writes int64) (hosting.Lease, error) {
 	var l hosting.Lease
-	return l, d.host.call(d.ctx, "POST", "/v1/vms/"+demoVM+"/lease", hosting.AskLease{Host: demoHost, Generation: generation}, &l)
+	return l, d.host.call(d.ctx, "POST", "/v1/vms/"+demoVM+"/lease", hosting.AskLease{Host: demoHost, Generation: generation, Writes: writes}, &l)
 }
 
 // take makes the state one of the lease's generation, and confirms that.

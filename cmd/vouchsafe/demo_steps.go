@@ -463,9 +463,9 @@ func (d *demo) swapped() (string, error) {
 	if err := d.oldState(d.well, d.well); err != nil {
 		return "", err
 	}
-	return d.say("a disk that the same key opens, with another volume key: DISK_SWAPPED before anything on it runs; an old copy of the vTPM: STATE_ROLLED_BACK, "+
+	return d.say("a disk that the same key opens, with another volume key: DISK_SWAPPED before anything on it runs; an old copy of the vTPM, also one made since its last start: STATE_ROLLED_BACK, "+
 		"and its key is never handed out again (STATE_WRONG_KEY). The right ones back: all opens",
-		"同一密钥可打开、但卷密钥不同的磁盘：在其上任何内容运行之前即 DISK_SWAPPED；vTPM 的旧副本：STATE_ROLLED_BACK，且其密钥不再发放（STATE_WRONG_KEY）。换回原物：全部可打开"), nil
+		"同一密钥可打开、但卷密钥不同的磁盘：在其上任何内容运行之前即 DISK_SWAPPED；vTPM 的旧副本（包括上次启动之后制作的）：STATE_ROLLED_BACK，且其密钥不再发放（STATE_WRONG_KEY）。换回原物：全部可打开"), nil
 }
 
 // oldState puts an old copy of the vTPM's state back, and sees it refused. Boots
@@ -495,8 +495,44 @@ func (d *demo) oldState(before, after func() error) error {
 	if err := refused(d.take(l), "STATE_WRONG_KEY"); err != nil {
 		return err
 	}
-	// Both gone, all is well.
-	return errors.Join(os.RemoveAll(d.stateDir()), os.Rename(current, d.stateDir()), after())
+	if err := errors.Join(os.RemoveAll(d.stateDir()), os.Rename(current, d.stateDir())); err != nil {
+		return err
+	}
+	// Nor is a copy of this generation taken, from before the TPM ran once more.
+	if err := d.take(l); err != nil {
+		return err
+	}
+	if err := d.oldCopy(); err != nil {
+		return err
+	}
+	// With the newest, all is well.
+	return after()
+}
+
+// oldCopy sees a state refused that was written less often than the host said since.
+func (d *demo) oldCopy() error {
+	state, err := d.state()
+	if err != nil {
+		return err
+	}
+	old, err := state.Writes()
+	if err != nil {
+		return err
+	}
+	if err := d.run(); err != nil {
+		return err
+	}
+	d.powerOff()
+	newest, err := state.Writes()
+	if err != nil {
+		return err
+	}
+	told := hosting.Writes{States: []hosting.Written{{VM: demoVM, Lease: d.lease.ID, Writes: newest}}}
+	if err := d.host.call(d.ctx, "POST", "/v1/hosts/"+demoHost+"/writes", told, nil); err != nil {
+		return err
+	}
+	_, err = d.lendWritten(d.generation, old)
+	return refused(err, "STATE_ROLLED_BACK")
 }
 
 func (d *demo) replayed() (string, error) {
