@@ -158,8 +158,6 @@ func TestOldCopyIsRefused(t *testing.T) {
 				return to
 			}
 			old := keep()
-			writes, err := vtpm.Written(old)
-			must(t, err)
 
 			// The guest lives on.
 			for range 3 {
@@ -196,32 +194,30 @@ func TestOldCopyIsRefused(t *testing.T) {
 			if value, tries, err := m.counters(); err != nil || value != before+3 || tries < 3 {
 				t.Errorf("of the newest state: counter %d, want %d; %d failed tries, want 3; %v", value, before+3, tries, err)
 			}
-			old2 := keep()
+			left := keep()
 			must(t, m.count())
 			w.told("web1")
 			end(syscall.SIGKILL)
 			m.off()
 
 			// And if the copy is all that is left: it is accepted, by its number.
-			put(old2)
-			if writes, err = vtpm.Written(old2); err != nil {
-				t.Fatal(err)
-			}
+			put(left)
+			writes, err := vtpm.Written(left)
+			must(t, err)
 			end = w.up()
 			if m, err := w.carried("web1"); err == nil {
 				m.off()
 				t.Error("an old copy runs")
 			}
-			out, err := w.cli("vm", "accept-state", "--list", "--json")
-			if err != nil || !strings.Contains(out, fmt.Sprintf(`"writes":%d,`, writes)) && !strings.Contains(out, fmt.Sprintf(`"writes": %d,`, writes)) {
-				t.Fatalf("%v: %s", err, out)
+			if out, err := w.cli("vm", "accept-state", "--list"); err != nil || !strings.Contains(out, fmt.Sprint(writes)) {
+				t.Errorf("%v: %s", err, out)
 			}
-			var states []api.StateShown
 			f := clientFlags{state: dir}
 			c, err := f.open()
 			must(t, err)
+			var states []api.StateShown
 			must(t, c.call(t.Context(), "GET", "/v1/states-shown", nil, &states))
-			if len(states) != 1 || states[0].RecordWrites <= states[0].Writes {
+			if len(states) != 1 || uint64(states[0].Writes) != writes || states[0].RecordWrites <= states[0].Writes {
 				t.Fatalf("shown: %+v", states)
 			}
 			accept := []string{"vm", "accept-state", "web1", "--generation", fmt.Sprint(states[0].Generation), "--reason", "the disk failed"}

@@ -37,8 +37,8 @@ var allowances = map[Spending]struct{ mine, tenant allowance }{
 	// An admission is two requests, a first format one more; an agent that waits
 	// for an approval asks every three seconds.
 	Commands: {allowance{240, time.Second}, allowance{16_000, 2 * time.Millisecond}},
-	// A host with a thousand vTPMs starts them all, and renews each lease and its
-	// own quote twice in five minutes.
+	// A host with a thousand vTPMs starts them all, renews each lease and its own
+	// quote twice in five minutes, and says ten times a second what they wrote.
 	HostCommands: {allowance{16_000, 20 * time.Millisecond}, allowance{64_000, 2 * time.Millisecond}},
 	// Nobody makes VMs by hand faster than this; a script that runs wild fills the
 	// disk with what cannot be deleted.
