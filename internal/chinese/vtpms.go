@@ -3,6 +3,7 @@ package chinese
 // vtpms is what internal/vtpm and internal/vtpm/swtpm say, and what they saw.
 var vtpms = []text{
 	{"taking the volatile state: %w", "接收易失状态：%w"},
+	{"%s has changed since it was taken over on %s", "%s 自 %s 接管之后有改动"},
 	{"generation %d, and at least %d is known", "第 %d 代，而已知至少有第 %d 代"},
 	{"the volatile state belongs to generation %d of vTPM %s, the permanent state is %d of %s", "易失状态属于 vTPM %[2]s 的第 %[1]d 代，永久状态是 %[4]s 的第 %[3]d 代"},
 	{"sealing %s: there is no state yet", "密封 %s：尚无状态"},

@@ -75,7 +75,7 @@ func (d *dir) take(retries int) error {
 	}
 	f.Close()
 	if err == syscall.EWOULDBLOCK {
-		return refuse("STATE_LOCKED", d.path, "another process holds the lock on "+lockFile, d.path)
+		return refuse("STATE_LOCKED", d.path, "another process holds the lock on "+lockFile, name)
 	}
 	return fmt.Errorf("locking %s: %w", name, err)
 }
@@ -103,7 +103,7 @@ func (d *dir) takeForeign(create bool) error {
 	}
 	f.Close()
 	if err == syscall.EACCES || err == syscall.EAGAIN {
-		return refuse("STATE_LOCKED", d.path, "swtpm is running on it: a process holds the lock on "+foreignLock, d.path)
+		return refuse("STATE_LOCKED", d.path, "swtpm is running on it: a process holds the lock on "+foreignLock, name)
 	}
 	return fmt.Errorf("locking %s: %w", name, err)
 }

@@ -116,7 +116,7 @@ func (i *Instance) clear(name string, want kind, file []byte) (header, error) {
 	case errors.As(err, &r) && r.Finding.Code == "STATE_KEY_MISSING":
 		return h, nil
 	case err == nil:
-		return h, refuse("STATE_NOT_SEALED", filepath.Join(i.dir.path, name), "the state is in clear", i.dir.path)
+		return h, refuse("STATE_NOT_SEALED", filepath.Join(i.dir.path, name), "the state is in clear", i.dir.path, "")
 	}
 	return h, err
 }

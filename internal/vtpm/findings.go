@@ -55,8 +55,8 @@ var Catalog = finding.Catalog{
 			ZH: "另一个进程正在使用这个 vTPM；同一个 TPM 的两个活动副本会交出相同的密钥，并互相丢失对方的改动",
 		},
 		Remedy: finding.Text{
-			EN: "see who it is and stop it: fuser -v {0}/vtpm.lock",
-			ZH: "查出并停止该进程：fuser -v {0}/vtpm.lock",
+			EN: "see who it is and stop it: fuser -v {0}",
+			ZH: "查出并停止该进程：fuser -v {0}",
 		},
 	},
 	{
@@ -88,8 +88,8 @@ var Catalog = finding.Catalog{
 			ZH: "给出了密钥，但状态没有密封：可能有人用另一份状态替换了它",
 		},
 		Remedy: finding.Text{
-			EN: "if the state is trusted, seal it: vouchsafe vtpm rekey --tpmstate dir={0} --new-key file=FILE",
-			ZH: "若信任这份状态，请将其密封：vouchsafe vtpm rekey --tpmstate dir={0} --new-key file=FILE",
+			EN: "if the state is trusted, seal it: {1}vouchsafe vtpm rekey --tpmstate dir={0} --new-key file=FILE",
+			ZH: "若信任这份状态，请将其密封：{1}vouchsafe vtpm rekey --tpmstate dir={0} --new-key file=FILE",
 		},
 	},
 	{
@@ -101,6 +101,17 @@ var Catalog = finding.Catalog{
 		Remedy: finding.Text{
 			EN: "take it over, with the keys in it; swtpm's files stay as they are: vouchsafe vtpm import-swtpm {0}",
 			ZH: "连同其中的密钥一起接管，swtpm 的文件保持原样：vouchsafe vtpm import-swtpm {0}",
+		},
+	},
+	{
+		Code: "STATE_RUN_BY_SWTPM", Severity: finding.Error,
+		Meaning: finding.Text{
+			EN: "swtpm has run this TPM since it was taken over, so there are two now that differ: what the guest stored since is in the one or in the other",
+			ZH: "接管之后 swtpm 又运行过这个 TPM，因此现在有两个不同的 TPM：客户机此后存入的内容只在其中之一",
+		},
+		Remedy: finding.Text{
+			EN: "choose one, with a copy of the directory at hand. The one of vouchsafe: mv {0}/tpm2-00.permall {0}/swtpm.old; or the one of swtpm: mkdir {0}/before && mv {0}/vtpm.* {0}/before/ && vouchsafe vtpm import-swtpm {0}",
+			ZH: "先复制该目录，再二选一。保留 vouchsafe 的：mv {0}/tpm2-00.permall {0}/swtpm.old；或保留 swtpm 的：mkdir {0}/before && mv {0}/vtpm.* {0}/before/ && vouchsafe vtpm import-swtpm {0}",
 		},
 	},
 	{
@@ -121,8 +132,8 @@ var Catalog = finding.Catalog{
 			ZH: "目录里是 swtpm 的 TPM 1.2：另一套标准，其密钥无法用于 TPM 2.0",
 		},
 		Remedy: finding.Text{
-			EN: "leave this VM on swtpm, or give it a TPM 2.0 in a directory of its own: mkdir {0}/../tpm2",
-			ZH: "这台虚拟机继续使用 swtpm，或另用一个目录给它 TPM 2.0：mkdir {0}/../tpm2",
+			EN: "leave this VM on swtpm, or give it a TPM 2.0 in a directory of its own: mkdir $(dirname {0})/tpm2",
+			ZH: "这台虚拟机继续使用 swtpm，或另用一个目录给它 TPM 2.0：mkdir $(dirname {0})/tpm2",
 		},
 	},
 	{

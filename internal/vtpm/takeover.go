@@ -79,7 +79,7 @@ func Import(cfg Config, dryRun bool) (*TakeOver, error) {
 			return nil, refuse("STATE_NOT_FOREIGN", i.dir.path, "there is "+permanentFile+", and no record of a take-over", i.dir.path)
 		}
 		done.Already = true
-		return done, nil
+		return done, i.checkForeign()
 	}
 	t, state, err := i.takeOver(dryRun)
 	clear(state)
@@ -168,7 +168,7 @@ func (i *Instance) foreign(name string, volatile bool) (state []byte, digest str
 	case err != nil:
 		return nil, "", foreignRefusal(subject, i.dir.path, err)
 	case !sealed.State && !i.cfg.Key.none():
-		return nil, "", refuse("STATE_NOT_SEALED", subject, "a key was given, and swtpm's state is in clear", i.dir.path)
+		return nil, "", refuse("STATE_NOT_SEALED", subject, "a key was given, and swtpm's state is in clear", i.dir.path, "vouchsafe vtpm import-swtpm "+i.dir.path+" && ")
 	case !engine.IsLibtpms(state, volatile):
 		return nil, "", refuse("STATE_DAMAGED", subject, "what it holds is no state of a TPM 2.0 of libtpms", subject)
 	}
@@ -247,12 +247,13 @@ func (i *Instance) takenOver() (*TakeOver, error) {
 	return t, nil
 }
 
-// noteForeign warns when swtpm's files have changed since they were taken over:
-// somebody has run the old TPM again, and what it did is not here.
-func (i *Instance) noteForeign() {
+// checkForeign refuses a TPM whose old files have changed since they were taken
+// over: somebody has run swtpm again, and what it did is not here. Only a person
+// knows which of the two the guest goes on with.
+func (i *Instance) checkForeign() error {
 	t, err := i.takenOver()
 	if err != nil || t == nil {
-		return
+		return err
 	}
 	if !t.Done && i.dir.has(permanentFile) { // it was cut short after the last write but one
 		t.Done = true
@@ -262,12 +263,12 @@ func (i *Instance) noteForeign() {
 	}
 	file, err := i.dir.read(foreignFile)
 	if err != nil || file == nil {
-		return
+		return err
 	}
 	if sum := sha256.Sum256(file); hex.EncodeToString(sum[:]) != t.SHA256 {
-		i.log.Warn("swtpm's state has changed since it was taken over: swtpm has been run on it again, and what the VM stored then is not in this vTPM",
-			"file", filepath.Join(i.dir.path, foreignFile), "taken-over", t.At)
+		return refuse("STATE_RUN_BY_SWTPM", i.dir.path, fmt.Sprintf("%s has changed since it was taken over on %s", foreignFile, t.At.Format(time.DateTime)), i.dir.path)
 	}
+	return nil
 }
 
 // stageForeign takes a blob that swtpm handed out. The permanent state comes
@@ -279,11 +280,11 @@ func (i *Instance) stageForeign(as kind, blob []byte) error {
 	case err != nil:
 		return foreignRefusal(subject, i.dir.path, err)
 	case !sealed.Migration && !i.cfg.MigrationKey.none():
-		return refuse("STATE_NOT_SEALED", subject, "a migration key was given, and the state is in clear", i.dir.path)
+		return refuse("STATE_NOT_SEALED", subject, "a migration key was given, and the state is in clear", i.dir.path, "")
 	case sealed == (swtpm.Sealed{}) && !i.cfg.Key.none() && i.id != (ID{}):
 		// swtpm hands state out in clear, its own key or not; so a new TPM may begin
 		// with that. One that is there is not replaced by it.
-		return refuse("STATE_NOT_SEALED", subject, "this vTPM is sealed, and the state is in clear", i.dir.path)
+		return refuse("STATE_NOT_SEALED", subject, "this vTPM is sealed, and the state is in clear", i.dir.path, "")
 	case !engine.IsLibtpms(content, as == volatile):
 		return refuse("STATE_DAMAGED", subject, "it holds no such state of a TPM 2.0 of libtpms", subject)
 	}

@@ -131,7 +131,10 @@ func open(cfg Config, make maker) (*Instance, error) {
 		i.dir.release()
 		return nil, err
 	}
-	i.noteForeign()
+	if err := i.checkForeign(); err != nil {
+		i.dir.release()
+		return nil, err
+	}
 	if cfg.Key.none() {
 		log.Warn("state is kept in clear, readable to whoever reads the directory; give a key to seal it", "dir", path)
 	}
@@ -178,6 +181,8 @@ func (i *Instance) load() ([]byte, error) {
 			return nil, refuse("STATE_INCOMPLETE", i.dir.path, "there is "+volatileFile+", but no "+permanentFile, i.dir.path)
 		case i.dir.has(foreignFile):
 			return nil, refuse("STATE_OF_SWTPM", i.dir.path, "there is "+foreignFile+", but no "+permanentFile, i.dir.path)
+		case i.dir.has(foreignTPM12):
+			return nil, refuse("STATE_OF_TPM12", i.dir.path, "there is "+foreignTPM12, i.dir.path)
 		case i.generation > 0:
 			return nil, refuse("STATE_ROLLED_BACK", i.dir.path, permanentFile+" has gone while the vTPM was in use", i.dir.path, "0")
 		}
@@ -215,7 +220,7 @@ func (i *Instance) unseal(subject string, want kind, file []byte, key Key, migra
 	}
 	switch {
 	case h.protection == plain && !key.none():
-		return h, nil, refuse("STATE_NOT_SEALED", subject, "a key was given, and the state is in clear", i.dir.path)
+		return h, nil, refuse("STATE_NOT_SEALED", subject, "a key was given, and the state is in clear", i.dir.path, "")
 	case h.protection != plain && key.none():
 		return h, nil, refuse("STATE_KEY_MISSING", subject, "the state is sealed")
 	case h.protection != key.protection():
