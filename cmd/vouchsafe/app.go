@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/vouchsafe/vouchsafe/finding"
@@ -94,6 +96,11 @@ func (e usageError) Unwrap() error { return e.error }
 // code 3, and nothing more to print.
 var errFindings = errors.New("there are findings")
 
+// ended ends a command with the exit code of another process, which has said why.
+type ended struct{ code int }
+
+func (e ended) Error() string { return fmt.Sprintf("ended with %d", e.code) }
+
 // hinted is an error with a way out: what to type next.
 type hinted struct {
 	error
@@ -119,12 +126,18 @@ func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) 
 		speakChinese(root)
 	}
 	root.SetArgs(args[1:])
-	cmd, err := root.ExecuteContextC(ctx)
+	cmd, err := root, checkLang(a.langFlag)
+	if err == nil {
+		cmd, err = execute(ctx, root, args[1:])
+	}
+	var other ended
 	switch {
 	case err == nil:
 		return exitDone
 	case errors.Is(err, errFindings):
 		return exitFindings
+	case errors.As(err, &other):
+		return other.code
 	case ctx.Err() != nil:
 		fmt.Fprintln(errw, a.say("interrupted", "已中断"))
 		return exitInterrupted
@@ -138,6 +151,43 @@ func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) 
 	return exitFailed
 }
 
+// lasting are the commands that end in their own time when they are interrupted:
+// they have something to bring to an end.
+var lasting = []string{"vouchsafe demo", "vouchsafe up", "vouchsafe server", "vouchsafe host run", "vouchsafe vtpm serve",
+	"vouchsafe backup", "vouchsafe restore", "vouchsafe key rotate"}
+
+// patience is how long any other command may go on after a signal. One that waits
+// for a FIFO, or reads a terminal, never learns of it.
+const patience = 2 * time.Second
+
+// execute runs the command that args name until it is done, or interrupted.
+func execute(ctx context.Context, root *cobra.Command, args []string) (*cobra.Command, error) {
+	cmd, _, err := root.Find(args)
+	if err == nil && slices.Contains(lasting, cmd.CommandPath()) {
+		return root.ExecuteContextC(ctx)
+	}
+	type result struct {
+		cmd *cobra.Command
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		cmd, err := root.ExecuteContextC(ctx)
+		done <- result{cmd, err}
+	}()
+	select {
+	case r := <-done:
+		return r.cmd, r.err
+	case <-ctx.Done():
+	}
+	select {
+	case r := <-done:
+		return r.cmd, r.err
+	case <-time.After(patience):
+		return cmd, ctx.Err()
+	}
+}
+
 // langIn finds --lang in a command line that may not parse.
 func langIn(args []string) string {
 	for i, arg := range args {
@@ -149,6 +199,14 @@ func langIn(args []string) string {
 		}
 	}
 	return ""
+}
+
+// checkLang refuses a language that nothing here speaks. One in LANG is no mistake.
+func checkLang(lang string) error {
+	if lang == "" || strings.HasPrefix(lang, "en") || strings.HasPrefix(lang, "zh") {
+		return nil
+	}
+	return withHint(usageError{fmt.Errorf("--lang %s: it is en or zh", lang)}, "--lang en")
 }
 
 // isUsage recognises cobra's own complaint about a word it does not know.

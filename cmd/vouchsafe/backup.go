@@ -15,7 +15,6 @@ import (
 
 	"github.com/vouchsafe/vouchsafe/internal/backup"
 	"github.com/vouchsafe/vouchsafe/internal/keyring"
-	"github.com/vouchsafe/vouchsafe/internal/store"
 )
 
 func newBackupCommand(a *app) *cobra.Command {
@@ -95,7 +94,7 @@ func backupService(ctx context.Context, dir, out string) (size int64, err error)
 		return 0, withHint(err, "name a file in a directory that is there: ls -ld %s", filepath.Dir(out))
 	}
 	defer os.RemoveAll(tmp)
-	st, err := store.Open(ctx, filepath.Join(dir, fileStore), time.Now)
+	st, err := openStore(ctx, dir, time.Now)
 	if err != nil {
 		return 0, err
 	}

@@ -29,7 +29,7 @@ func newChainExplainCommand(a *app) *cobra.Command {
 			}
 			e, ok := chain.EntryOf(strings.ToUpper(args[0]))
 			if !ok {
-				return withHint(fmt.Errorf("no code is called %s", visible(args[0])), "vouchsafe chain explain lists them all")
+				return withHint(fmt.Errorf("no code is called %s", visible(args[0])), "vouchsafe explain lists the codes of everything")
 			}
 			if a.json {
 				return a.printJSON(e.In(a.dataLang()))

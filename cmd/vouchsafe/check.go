@@ -18,6 +18,7 @@ import (
 
 	"github.com/vouchsafe/vouchsafe/finding"
 	"github.com/vouchsafe/vouchsafe/internal/audit"
+	"github.com/vouchsafe/vouchsafe/internal/ca"
 	"github.com/vouchsafe/vouchsafe/internal/enroll"
 	"github.com/vouchsafe/vouchsafe/internal/keyring"
 	"github.com/vouchsafe/vouchsafe/internal/seal"
@@ -39,13 +40,13 @@ var checkFindings = finding.Catalog{
 		Remedy:  finding.Text{EN: "Stop the old service, then bring its vTPMs: cp -a OLD/vtpms {0}/", ZH: "停止旧服务，然后迁入其 vTPM：cp -a OLD/vtpms {0}/"}},
 	{Code: "STATE_INCOMPLETE", Severity: finding.Error,
 		Meaning: finding.Text{EN: "A file of the service is missing.", ZH: "服务缺少一个文件。"},
-		Remedy:  finding.Text{EN: "vouchsafe restore FILE --recovery KEYFILE --state NEWDIR", ZH: "vouchsafe restore FILE --recovery KEYFILE --state NEWDIR"}},
+		Remedy:  finding.Text{EN: "Put it back if it was moved; else: vouchsafe restore FILE --recovery KEYFILE --state NEWDIR", ZH: "若被移走请放回；否则：vouchsafe restore FILE --recovery KEYFILE --state NEWDIR"}},
 	{Code: "RECOVERY_KEY_HERE", Severity: finding.Warning,
 		Meaning: finding.Text{EN: "The recovery key still lies on this machine: whoever takes the machine can open every backup and act as the root CA, and when the machine is lost no backup opens any more.", ZH: "恢复密钥仍在本机：拿到本机者可打开所有备份并充当根 CA；而本机丢失时备份将无法打开。"},
 		Remedy:  finding.Text{EN: "Copy it to two places away from here, then: shred -u {0}", ZH: "复制到本机之外的两个地方，然后：shred -u {0}"}},
 	{Code: "ROOT_KEY_CLOSED", Severity: finding.Error,
-		Meaning: finding.Text{EN: "The root key does not open: without it no key of the service does.", ZH: "根密钥无法打开：没有它，服务的任何密钥都无法打开。"},
-		Remedy:  finding.Text{EN: "vouchsafe restore FILE --recovery KEYFILE --state NEWDIR", ZH: "vouchsafe restore FILE --recovery KEYFILE --state NEWDIR"}},
+		Meaning: finding.Text{EN: "The root key does not open: without it no key of the service does, so the keys, VMs and approvals were not looked at.", ZH: "根密钥无法打开：没有它，服务的任何密钥都无法打开，因此未检查密钥、虚拟机与批准。"},
+		Remedy:  finding.Text{EN: "Mend what is said of its files (STATE_OPEN, STATE_OWNER, STATE_INCOMPLETE) and look again. If that is not it: vouchsafe restore FILE --recovery KEYFILE --state NEWDIR", ZH: "先处理针对其文件的问题（STATE_OPEN、STATE_OWNER、STATE_INCOMPLETE），再次检查。若仍如此：vouchsafe restore FILE --recovery KEYFILE --state NEWDIR"}},
 	{Code: "ROTATION_UNFINISHED", Severity: finding.Warning,
 		Meaning: finding.Text{EN: "A rotation of the root key was cut off. Nothing is lost: both root keys open until it is finished.", ZH: "根密钥轮换被中断。没有丢失任何内容：完成之前新旧根密钥都能打开。"},
 		Remedy:  finding.Text{EN: "Start the server, which finishes it, or: vouchsafe key rotate root", ZH: "启动服务器即可完成，或：vouchsafe key rotate root"}},
@@ -63,7 +64,7 @@ var checkFindings = finding.Catalog{
 		Remedy:  finding.Text{EN: "vouchsafe restore FILE --recovery KEYFILE --state NEWDIR", ZH: "vouchsafe restore FILE --recovery KEYFILE --state NEWDIR"}},
 	{Code: "AUTHORITY_EXPIRES", Severity: finding.Warning,
 		Meaning: finding.Text{EN: "A certificate authority ends soon: what it issued ends with it.", ZH: "某个证书颁发机构即将到期：其签发的证书将一同失效。"},
-		Remedy:  finding.Text{EN: "Plan a new intermediate with the recovery key at hand", ZH: "请备好恢复密钥，计划签发新的中间证书"}},
+		Remedy:  finding.Text{EN: "With the service stopped and the recovery key at hand: {0}", ZH: "停止服务并备好恢复密钥：{0}"}},
 	{Code: "STORE_AHEAD_OF_AUDIT", Severity: finding.Error,
 		Meaning: finding.Text{EN: "The store knows a VM whose birth the audit log does not: the log was replaced or cut, or somebody wrote to the store.", ZH: "数据库中有审计日志未记载其诞生的虚拟机：日志被替换或截断，或有人改写了数据库。"},
 		Remedy:  finding.Text{EN: "Compare with a checkpoint kept elsewhere: vouchsafe audit verify --checkpoint FILE", ZH: "请与异地检查点对比：vouchsafe audit verify --checkpoint FILE"}},
@@ -197,7 +198,10 @@ func (e *examiner) inside(ctx context.Context, file serviceFile) {
 		return // nothing else opens
 	}
 	ring := roots.ring()
-	st, err := store.Open(ctx, filepath.Join(e.dir, fileStore), time.Now)
+	st, err := openStore(ctx, e.dir, time.Now)
+	if errors.Is(err, os.ErrNotExist) {
+		return // reported by complete
+	}
 	if err != nil {
 		e.add("STORE_DAMAGED", filepath.Join(e.dir, fileStore), err.Error())
 		return
@@ -373,20 +377,26 @@ func (e *examiner) authorities(ctx context.Context, file serviceFile, st *store.
 	if _, err := openOffice(ctx, root, st, ring, time.Now); err != nil {
 		e.add("AUTHORITY_BROKEN", "authorities", err.Error())
 	}
-	certs := []*x509.Certificate{root}
+	expires := func(c *x509.Certificate, remedy string) {
+		left, life := time.Until(c.NotAfter), c.NotAfter.Sub(c.NotBefore)
+		if left < min(90*24*time.Hour, life/3) {
+			e.add("AUTHORITY_EXPIRES", c.Subject.CommonName, "on "+c.NotAfter.Format(time.DateOnly), remedy)
+		}
+	}
+	expires(root, "vouchsafe init --state NEWDIR")
 	stored, err := st.Authorities(ctx)
 	if err != nil {
 		e.add("STORE_DAMAGED", "authorities", err.Error())
+		return
+	}
+	for _, p := range ca.Purposes() {
+		if !slices.ContainsFunc(stored, func(a store.Authority) bool { return a.Purpose == p }) {
+			e.add("AUTHORITY_BROKEN", string(p), "it is not in the store")
+		}
 	}
 	for _, a := range stored {
 		if c, err := x509.ParseCertificate(a.DER); err == nil {
-			certs = append(certs, c)
-		}
-	}
-	for _, c := range certs {
-		left, life := time.Until(c.NotAfter), c.NotAfter.Sub(c.NotBefore)
-		if left < min(90*24*time.Hour, life/3) {
-			e.add("AUTHORITY_EXPIRES", c.Subject.CommonName, "on "+c.NotAfter.Format(time.DateOnly))
+			expires(c, "vouchsafe key rotate ca/"+string(a.Purpose)+" --recovery KEYFILE")
 		}
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -112,6 +113,17 @@ func TestCheckNamesIt(t *testing.T) {
 		{"the audit log's key was changed", "KEY_DAMAGED", fileAuditKey, "do", func(dir string) { file(dir, fileAuditKey, flip(1)) }},
 		{"the store is no store", "STORE_DAMAGED", fileStore, "not a database", func(dir string) {
 			file(dir, fileStore, func([]byte) []byte { return []byte(strings.Repeat("x", 8192)) })
+		}},
+		{"the store is gone", "STATE_INCOMPLETE", fileStore, "not there", func(dir string) {
+			for _, name := range []string{"", "-wal", "-shm"} {
+				os.Remove(filepath.Join(dir, fileStore+name))
+			}
+			if _, err := openService(t.Context(), dir, serviceOptions{}); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("a service without its store: %v", err)
+			}
+		}},
+		{"the store has no authority", "AUTHORITY_BROKEN", "residence", "not in the store", func(dir string) {
+			sqlite(dir, `DELETE FROM authority`)
 		}},
 		{"the audit log is gone", "STATE_INCOMPLETE", dirAudit, "", func(dir string) { must(t, os.RemoveAll(filepath.Join(dir, dirAudit))) }},
 		{"the clock was ahead", "CLOCK_BEHIND", "clock", "newest record", func(dir string) {

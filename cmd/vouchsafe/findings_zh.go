@@ -15,11 +15,16 @@ import (
 	"github.com/vouchsafe/vouchsafe/modsig"
 )
 
-// findingCatalogs are all codes that this program can print; a code may be in
-// two, of which the text says which is meant.
-var findingCatalogs = []finding.Catalog{
-	attest.Findings, enroll.Findings, enroll.Refusals, verifier.Refusals, modkeys.Refusals,
-	eventlog.Findings, checkFindings, audit.Findings, host.Findings, vtpm.Catalog, modsig.Findings, chain.Catalog,
+// findingCatalogs are all codes that this program can print, and the page of
+// docs/findings that has them; a code may be in two, of which the text says which
+// is meant.
+var findingCatalogs = []struct {
+	finding.Catalog
+	page string
+}{
+	{attest.Findings, "attest"}, {enroll.Findings, "service"}, {enroll.Refusals, "service"}, {verifier.Refusals, "service"}, {modkeys.Refusals, "service"},
+	{eventlog.Findings, "eventlog"}, {checkFindings, "service"}, {audit.Findings, "service"}, {host.Findings, "service"}, {vtpm.Catalog, "vtpm"},
+	{modsig.Findings, "modsig"}, {chain.Catalog, "chain"},
 }
 
 // inChinese is f in Chinese. One that came over the wire has its English text
@@ -27,7 +32,7 @@ var findingCatalogs = []finding.Catalog{
 func inChinese(f finding.Finding) finding.Finding {
 	f = f.In(finding.Chinese)
 	for _, catalog := range findingCatalogs {
-		for _, e := range catalog {
+		for _, e := range catalog.Catalog {
 			if e.Code != f.Code {
 				continue
 			}
@@ -59,7 +64,7 @@ func (a *app) hint(text string) string {
 		return text
 	}
 	for _, catalog := range findingCatalogs {
-		for _, e := range catalog {
+		for _, e := range catalog.Catalog {
 			if e.Remedy.EN == text {
 				return e.Remedy.ZH
 			}

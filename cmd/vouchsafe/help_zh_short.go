@@ -10,6 +10,7 @@ var shortZH = map[string]string{
 	"Generate the autocompletion script for fish":                "生成 fish 的自动补全脚本",
 	"Generate the autocompletion script for powershell":          "生成 powershell 的自动补全脚本",
 	"Print the version":                                          "显示版本",
+	"Tell what any code means, and what to type":                 "解释任一代码的含义与处理方法",
 	"Write a manual page for every command into DIR":             "把每个命令的手册页写入 DIR",
 
 	"Appraisals of VMs: show, verify":                                    "虚拟机的评估：查看、验证",

@@ -189,7 +189,7 @@ func newKeyRotateCommand(a *app) *cobra.Command {
               a VM opens its disk with the version that it knows and seals anew at its next admission
               with a disk: vouchsafe key show policy says how many still have to.`,
 		Example: `  vouchsafe key rotate policy
-  systemctl stop vouchsafe && vouchsafe key rotate root && systemctl start vouchsafe
+  systemctl stop vouchsafe-server && vouchsafe key rotate root && systemctl start vouchsafe-server
   vouchsafe key rotate ca/vm-identity --recovery /media/usb/recovery.key`,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

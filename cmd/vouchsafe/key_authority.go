@@ -70,7 +70,7 @@ func rotateAuthority(ctx context.Context, dir, purpose, recoveryFile string) (ce
 		return nil, err
 	}
 	defer log.Close()
-	st, err := store.Open(ctx, filepath.Join(dir, fileStore), time.Now)
+	st, err := openStore(ctx, dir, time.Now)
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // the second signal ends the program at once
 	code := run(ctx, asProgram(os.Args), os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
@@ -28,10 +29,13 @@ func newRoot(a *app) *cobra.Command {
 		Short:         "Trust for virtual machines: a TPM for each, and keys bound to it",
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Version:       version,
 		CompletionOptions: cobra.CompletionOptions{
 			HiddenDefaultCmd: true,
 		},
 	}
+	root.SetVersionTemplate(versionLine())
+	root.Flags().BoolP("version", "v", false, "print the version and end")
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
@@ -58,6 +62,7 @@ func newRoot(a *app) *cobra.Command {
 		newRestoreCommand(a),
 		newModuleCommand(a),
 		newSignFileCommand(a),
+		newExplainCommand(a),
 		newVersionCommand(a),
 		newManCommand(a),
 		newChainCommand(a),

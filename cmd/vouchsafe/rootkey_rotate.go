@@ -14,7 +14,6 @@ import (
 	"github.com/vouchsafe/vouchsafe/internal/keyring"
 	"github.com/vouchsafe/vouchsafe/internal/seal"
 	"github.com/vouchsafe/vouchsafe/internal/secret"
-	"github.com/vouchsafe/vouchsafe/internal/store"
 )
 
 // Replacing the root key, in steps of which each may be cut off and done again:
@@ -172,7 +171,7 @@ func softwareTier(path string) (*seal.Software, error) {
 
 // rewrapAll wraps everything anew, and looks whether it opens.
 func rewrapAll(ctx context.Context, dir string, roots rootKeys) (n int, err error) {
-	st, err := store.Open(ctx, filepath.Join(dir, fileStore), time.Now)
+	st, err := openStore(ctx, dir, time.Now)
 	if err != nil {
 		return 0, err
 	}

@@ -12,8 +12,10 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -68,6 +70,10 @@ func openService(ctx context.Context, dir string, o serviceOptions) (*service, e
 	}
 	if err := s.open(ctx, o); err != nil {
 		s.close()
+		var p *fs.PathError
+		if errors.As(err, &p) && errors.Is(err, fs.ErrNotExist) && filepath.Dir(p.Path) == filepath.Clean(dir) { // a file of ours has gone
+			err = withHint(err, "vouchsafe check --state %s", dir)
+		}
 		return nil, fmt.Errorf("opening the service in %s: %w", dir, err)
 	}
 	return s, nil
@@ -85,8 +91,8 @@ func (s *service) open(ctx context.Context, o serviceOptions) error {
 	if s.root, err = parseCertificate([]byte(s.file.RootCA)); err != nil {
 		return fmt.Errorf("reading the root certificate: %w", err)
 	}
-	if s.store, err = store.Open(ctx, filepath.Join(s.dir, fileStore), s.now); err != nil {
-		return withHint(err, "vouchsafe check --state %s", s.dir)
+	if s.store, err = openStore(ctx, s.dir, s.now); err != nil {
+		return err
 	}
 	signer, err := openAuditSigner(s.dir, s.file, roots)
 	if err != nil {
@@ -131,6 +137,17 @@ func (s *service) open(ctx context.Context, o serviceOptions) error {
 		Residence: s.residence.signer, Endorser: endorser{s.office}, Appraiser: s.verifier, HostAppraiser: s.verifier,
 	})
 	return nil
+}
+
+// openStore opens the store of a service that was made. One that has gone is not
+// begun anew: the empty one would hide what was lost.
+func openStore(ctx context.Context, dir string, now func() time.Time) (*store.Store, error) {
+	path := filepath.Join(dir, fileStore)
+	if _, err := os.Stat(path); err != nil {
+		return nil, err
+	}
+	st, err := store.Open(ctx, path, now)
+	return st, withHint(err, "vouchsafe check --state %s", dir)
 }
 
 // auditHint says what to do about an audit log that does not open.

@@ -10,6 +10,8 @@ import (
 // version is the release; a package build sets it with -ldflags -X.
 var version = "0.1.0-dev"
 
+func versionLine() string { return fmt.Sprintf("vouchsafe %s (%s)\n", version, runtime.Version()) }
+
 func newVersionCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
@@ -19,7 +21,7 @@ func newVersionCommand(a *app) *cobra.Command {
 			if a.json {
 				return a.printJSON(map[string]string{"version": version, "go": runtime.Version()})
 			}
-			_, err := fmt.Fprintf(a.out, "vouchsafe %s (%s)\n", version, runtime.Version())
+			_, err := fmt.Fprint(a.out, versionLine())
 			return err
 		},
 	}

@@ -56,6 +56,7 @@ func newVTPMControlCommand(a *app) *cobra.Command {
 	fl.StringVar(&f.lockStorage, "lock-storage", "", "lock the state again, with this many retries of 10 ms")
 	fl.BoolVar(&f.aboutV, "version", false, "print the version and end")
 	fl.Bool("help", false, "help for control")
+	answerSwtpmOptions(cmd)
 	return cmd
 }
 
@@ -64,7 +65,10 @@ func controlVTPM(a *app, f controlFlags, args []string) error {
 		_, err := fmt.Fprintf(a.out, "TPM emulator control tool version %s (vouchsafe)\n", version)
 		return err
 	}
-	if (f.save != "" || f.load != "") != (len(args) == 1) {
+	switch {
+	case len(args) == 1 && f.save == "" && f.load == "": // swtpm_ioctl takes a device so
+		return withHint(usageError{fmt.Errorf("%s: only vTPMs behind sockets are reached", args[0])}, "--unix PATH or --tcp HOST:PORT, as after --ctrl")
+	case len(args) == 0 && (f.save != "" || f.load != ""):
 		return usageError{errors.New("--save and --load want a kind of state and one FILE")}
 	}
 	conn, err := dialControl(f)

@@ -62,7 +62,10 @@ func startDaemon(a *app) error {
 	if _, err := syscall.Wait4(pid, &status, 0, nil); err != nil {
 		return err
 	}
-	return errors.New("the daemon ended before it was ready: see above, or in its log")
+	if status.Exited() && status.ExitStatus() != exitDone {
+		return ended{status.ExitStatus()} // it has said why
+	}
+	return withHint(errors.New("the daemon ended before it was ready"), "run the same without --daemon")
 }
 
 // inherited lists the open descriptors above standard error that were passed

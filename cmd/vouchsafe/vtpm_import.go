@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -37,6 +39,9 @@ swtpm's state and none of its own.`,
 				return err
 			}
 			done, err := vtpm.Import(cfg, dryRun)
+			if info, e := os.Stat(args[0]); err != nil && e == nil && !info.IsDir() {
+				return withHint(usageError{err}, "vouchsafe vtpm import-swtpm %s", filepath.Dir(args[0]))
+			}
 			if err != nil {
 				return a.refused(err)
 			}

@@ -73,6 +73,9 @@ const (
 	maxKeyFile = 4096
 )
 
+// cipherModes are swtpm's.
+var cipherModes = []string{"aes-cbc", "aes-128-cbc", "aes-256-cbc"}
+
 // parseKey reads a key as --key and --migration-key name it. swtpm's cipher
 // modes are accepted: our sealing is the same with each of them.
 func parseKey(option, value string) (vtpm.Key, error) {
@@ -80,8 +83,11 @@ func parseKey(option, value string) (vtpm.Key, error) {
 	if err != nil || value == "" {
 		return vtpm.Key{}, err
 	}
-	if !slices.Contains([]string{"", "aes-cbc", "aes-128-cbc", "aes-256-cbc"}, s["mode"]) {
+	if s["mode"] != "" && !slices.Contains(cipherModes, s["mode"]) {
 		return vtpm.Key{}, usageError{fmt.Errorf("--%s mode=%s: it is aes-cbc or aes-256-cbc", option, s["mode"])}
+	}
+	if !slices.Contains([]string{"", "sha512", "pbkdf2"}, s["kdf"]) {
+		return vtpm.Key{}, usageError{fmt.Errorf("--%s kdf=%s: it is sha512 or pbkdf2", option, s["kdf"])}
 	}
 	given := 0
 	for _, name := range []string{"file", "fd", "pwdfile", "pwdfd"} {
@@ -210,7 +216,8 @@ func backendDir(uri string) (string, error) {
 		return dir, nil
 	}
 	if strings.HasPrefix(uri, "file://") {
-		return "", withHint(usageError{errors.New("state in a single file or block device is not supported: it cannot be replaced atomically")}, "use dir://DIR")
+		return "", withHint(usageError{errors.New("state in a single file or block device is not supported: it cannot be replaced atomically")},
+			"use dir://DIR; a VM whose platform knows nothing else (Proxmox VE) stays on swtpm")
 	}
 	return uri, nil
 }

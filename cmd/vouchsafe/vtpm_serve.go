@@ -78,7 +78,8 @@ program takes the same command line.`,
 	fl.BoolVar(&f.printCapabilities, "print-capabilites", false, "")
 	fl.MarkHidden("print-capabilites") // swtpm's help spells it so
 	fl.BoolVar(&f.printStates, "print-states", false, "print which states are in --tpmstate, as JSON, and end")
-	fl.BoolVar(&f.about, "version", false, "print the version and end")
+	fl.BoolVarP(&f.about, "version", "v", false, "print the version and end")
+	answerSwtpmOptions(cmd)
 	return cmd
 }
 
@@ -120,10 +121,30 @@ func serveVTPM(ctx context.Context, a *app, f serveFlags) error {
 	if err != nil {
 		return err
 	}
+	err = serveLogged(ctx, f, vtpm.Config{Dir: dir, Mode: mode, Log: log, TakeOver: f.takeOver})
+	if err != nil && f.log != "" {
+		log.Error("the vTPM is not served", "err", err) // where libvirt's people look first
+	}
+	return err
+}
+
+// serveLogged reads the options that are left; cfg has a log by now.
+func serveLogged(ctx context.Context, f serveFlags, cfg vtpm.Config) error {
+	log := cfg.Log
+	if f.takeOver && !f.tpm2 {
+		log.Warn("--tpm2 is missing: swtpm would serve a TPM 1.2, this program serves a TPM 2.0")
+	}
 	if f.seccomp != "" {
+		s, err := parseSettings("seccomp", f.seccomp, "action")
+		if err != nil {
+			return err
+		}
+		if !slices.Contains([]string{"none", "kill", "log"}, s["action"]) {
+			return usageError{fmt.Errorf("--seccomp action=%s: it is none, kill or log", s["action"])}
+		}
 		log.Info("noted: --seccomp; this program runs no machine code of a guest and installs no filter", "seccomp", f.seccomp)
 	}
-	cfg := vtpm.Config{Dir: dir, Mode: mode, Log: log, TakeOver: f.takeOver}
+	var err error
 	if cfg.AlgorithmSet, err = algorithmSet(f.algorithms); err != nil {
 		return err
 	}
@@ -290,7 +311,7 @@ func becomeUser(name string) error {
 	u, err := user.Lookup(name)
 	if err != nil {
 		if u, err = user.LookupId(name); err != nil {
-			return fmt.Errorf("becoming %s: %w", name, err)
+			return withHint(fmt.Errorf("there is no user %s", name), "getent passwd lists all")
 		}
 	}
 	uid, err := strconv.Atoi(u.Uid)

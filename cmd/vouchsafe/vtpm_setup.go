@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -40,7 +41,12 @@ certificates and a platform certificate from a CA on this machine, and the PCR b
 The options are those of swtpm_setup, so libvirt calls it unchanged.`,
 		Example: `  vouchsafe vtpm setup --tpm2 --tpmstate /var/lib/vtpm/web1 --vmid web1 \
       --create-ek-cert --create-platform-cert --lock-nvram --pcr-banks sha256,sha384`,
-		Args: exactArgs(0),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("create-config-files") {
+				return nil // swtpm_setup has a word after it without =
+			}
+			return exactArgs(0)(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.reconfigure && f.algorithms != "" && !cmd.Flags().Changed("pcr-banks") {
 				f.pcrBanks = "-" // as they are
@@ -98,6 +104,11 @@ The options are those of swtpm_setup, so libvirt calls it unchanged.`,
 		fl.StringVar(value, name, "", "accepted and not used")
 		fl.MarkHidden(name)
 	}
+	for _, name := range []string{"owner-well-known", "srk-well-known"} { // of a TPM 1.2
+		fl.Bool(name, false, "accepted and not used")
+		fl.MarkHidden(name)
+	}
+	answerSwtpmOptions(cmd)
 	return cmd
 }
 
@@ -113,10 +124,12 @@ func setupVTPM(a *app, f setupFlags) error {
 		}, version})
 	case f.createConfigFiles != "":
 		return nil
-	case f.rsaKeySize != "2048":
+	case f.cipher != "" && !slices.Contains(cipherModes, f.cipher):
+		return usageError{fmt.Errorf("--cipher %s: it is aes-128-cbc or aes-256-cbc", f.cipher)}
+	case f.rsaKeySize != "2048" && f.rsaKeySize != "max":
 		return usageError{fmt.Errorf("--rsa-keysize %s: the endorsement key has 2048 bits", f.rsaKeySize)}
 	case f.tpmState == "":
-		return usageError{errors.New("where should the state be? there is no --tpmstate")}
+		return withHint(usageError{errors.New("where should the state be? there is no --tpmstate")}, "add --tpmstate DIR")
 	}
 	if err := becomeUser(f.runas); err != nil {
 		return err

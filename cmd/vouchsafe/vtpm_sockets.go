@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -121,7 +122,11 @@ func listen(option string, s settings, usual string) (net.Listener, error) {
 		if s.has("ifname") && strings.HasPrefix(addr, "fe80:") {
 			addr += "%" + s["ifname"]
 		}
-		return net.Listen("tcp", net.JoinHostPort(addr, strconv.Itoa(port)))
+		l, err := net.Listen("tcp", net.JoinHostPort(addr, strconv.Itoa(port)))
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return nil, withHint(fmt.Errorf("listening on port %d: it is in use", port), "ss -lntp 'sport = :%d'", port)
+		}
+		return l, err
 	case "unixio":
 		return listenUnix(option, s)
 	}
@@ -157,7 +162,7 @@ func listenUnix(option string, s settings) (net.Listener, error) {
 		l, err = net.Listen("unix", path)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("listening on %s: %w", path, err)
+		return nil, listenError(path, err)
 	}
 	if uid >= 0 || gid >= 0 {
 		if err := os.Lchown(path, uid, gid); err != nil {
@@ -166,6 +171,24 @@ func listenUnix(option string, s settings) (net.Listener, error) {
 		}
 	}
 	return l, nil
+}
+
+// listenError says why there is no socket at path, without the names of Go's calls.
+func listenError(path string, err error) error {
+	var errno syscall.Errno
+	errors.As(err, &errno)
+	dir := filepath.Dir(path)
+	switch {
+	case len(path) > 107: // unix(7): sun_path
+		return withHint(usageError{fmt.Errorf("listening on %s: the path of a socket has at most 107 bytes, this one %d", path, len(path))}, "put the socket into a directory with a short name, such as /run/vtpm")
+	case errno == syscall.ENOENT:
+		return withHint(fmt.Errorf("listening on %s: there is no directory %s", path, dir), "mkdir -p -m 700 %s", dir)
+	case errno == syscall.EADDRINUSE:
+		return withHint(fmt.Errorf("listening on %s: it is there, and in use", path), "fuser -v %s", path)
+	case errno == syscall.EACCES:
+		return withHint(fmt.Errorf("listening on %s: permission denied", path), "who may write there? ls -ld %s", dir)
+	}
+	return fmt.Errorf("listening on %s: %w", path, err)
 }
 
 // abandoned says whether path is a socket that nobody listens on.

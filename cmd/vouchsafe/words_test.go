@@ -122,7 +122,7 @@ func verbs(format string) []string {
 // over the wire, where it is text alone.
 func TestEveryCodeIsChinese(t *testing.T) {
 	for _, catalog := range findingCatalogs {
-		for _, e := range catalog {
+		for _, e := range catalog.Catalog {
 			for _, text := range []finding.Text{e.Meaning, e.Remedy} {
 				if text.EN == "" || text.ZH == "" {
 					t.Errorf("%s lacks a language", e.Code)
