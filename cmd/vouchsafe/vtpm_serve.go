@@ -99,6 +99,7 @@ func serveVTPM(ctx context.Context, a *app, f serveFlags) error {
 		return a.printJSON(capabilityList{"swtpm", []string{
 			"tpm-2.0", "tpm-send-command-header", "flags-opt-startup", "flags-opt-disable-auto-shutdown", "ctrl-opt-terminate",
 			"cmdarg-seccomp", "cmdarg-key-fd", "cmdarg-pwd-fd", "cmdarg-print-states", "cmdarg-migration", "nvram-backend-dir",
+			"tpmstate-opt-lock", "tpmstate-dir-backend-opt-fsync", // always so
 		}, version})
 	}
 	if fips140.Enforced() { // the first guest that uses SHA-1 would stop its TPM
