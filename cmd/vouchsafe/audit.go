@@ -220,6 +220,9 @@ func newAuditKeyCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if a.json {
+				return a.printJSON(map[string]string{"key": s.AuditKey})
+			}
 			_, err = fmt.Fprintln(a.out, s.AuditKey)
 			return err
 		},

@@ -145,6 +145,9 @@ func newCARootCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if a.json {
+				return a.printJSON(map[string]string{"pem": s.RootCA})
+			}
 			_, err = fmt.Fprint(a.out, s.RootCA)
 			return err
 		},
@@ -209,6 +212,11 @@ func newCACredentialCommand(a *app) *cobra.Command {
 				return err
 			}
 			fmt.Fprintf(a.err, a.say("credential of %s %s in %s\nthe CA to believe is sha256:%s\n", "%s %s 的凭据已写入 %s\n应信任的 CA 为 sha256:%s\n"), kind, args[0], out, agent.Fingerprint(root))
+			if a.json {
+				if err := a.printJSON(map[string]string{"name": args[0], "kind": kind, "directory": out, "root": "sha256:" + agent.Fingerprint(root)}); err != nil {
+					return err
+				}
+			}
 			return a.noteEarly(cmd.Context(), c, kind, args[0])
 		},
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -85,7 +86,7 @@ func controlVTPM(a *app, f controlFlags, args []string) error {
 	switch {
 	case f.capabilities:
 		caps, err := c.Capabilities()
-		return a.answer(err, "ptm capability is 0x%x\n", caps)
+		return a.answer(err, map[string]any{"capabilities": caps}, "ptm capability is 0x%x\n", caps)
 	case f.init:
 		return c.Init(true)
 	case f.stop:
@@ -98,7 +99,7 @@ func controlVTPM(a *app, f controlFlags, args []string) error {
 		if bit {
 			n = 1
 		}
-		return a.answer(err, "tpmEstablished is %d\n", n)
+		return a.answer(err, map[string]any{"established": bit}, "tpmEstablished is %d\n", n)
 	case f.resetEstablished != "":
 		n, err := localityNumber(f.resetEstablished)
 		if err != nil {
@@ -130,21 +131,21 @@ func controlVTPM(a *app, f controlFlags, args []string) error {
 		if migration {
 			bits |= 2
 		}
-		return a.answer(err, "ptm configuration flags: 0x%x\n", bits)
+		return a.answer(err, map[string]any{"state_key": state, "migration_key": migration}, "ptm configuration flags: 0x%x\n", bits)
 	case f.bufferSize != "":
 		n, err := strconv.ParseUint(f.bufferSize, 0, 32)
 		if err != nil {
 			return usageError{fmt.Errorf("--buffer-size %s is no number", f.bufferSize)}
 		}
 		size, least, most, err := c.BufferSize(uint32(n))
-		return a.answer(err, "TPM buffersize: %d\nminimum size  : %d\nmaximum size  : %d\n", size, least, most)
+		return a.answer(err, map[string]any{"size": size, "least": least, "most": most}, "TPM buffersize: %d\nminimum size  : %d\nmaximum size  : %d\n", size, least, most)
 	case f.info != "":
 		flags, err := strconv.ParseUint(f.info, 0, 64)
 		if err != nil {
 			return usageError{fmt.Errorf("--info %s is no number", f.info)}
 		}
 		text, err := c.Info(flags)
-		return a.answer(err, "%s\n", text)
+		return a.answer(err, json.RawMessage(text), "%s\n", text)
 	case f.lockStorage != "":
 		n, err := strconv.ParseUint(f.lockStorage, 0, 32)
 		if err != nil {
@@ -155,10 +156,13 @@ func controlVTPM(a *app, f controlFlags, args []string) error {
 	return usageError{errors.New("what should the vTPM do?")}
 }
 
-// answer prints what was asked for, unless it failed.
-func (a *app) answer(err error, format string, args ...any) error {
+// answer prints what was asked for, in swtpm_ioctl's words or as JSON, unless it failed.
+func (a *app) answer(err error, data any, format string, args ...any) error {
 	if err != nil {
 		return err
+	}
+	if a.json {
+		return a.printJSON(data)
 	}
 	_, err = fmt.Fprintf(a.out, format, args...)
 	return err
