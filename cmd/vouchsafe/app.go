@@ -1,14 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -119,7 +122,8 @@ func withHint(err error, format string, args ...any) error {
 
 // run executes one command line and returns its exit code.
 func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) int {
-	a := &app{in: in, out: out, err: errw}
+	written := &written{to: out}
+	a := &app{in: in, out: written, err: errw}
 	a.langFlag = langIn(args) // a command line that does not parse is still answered in its language
 	root := newRoot(a)
 	if a.lang() == finding.Chinese {
@@ -129,6 +133,11 @@ func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) 
 	cmd, err := root, checkLang(a.langFlag)
 	if err == nil {
 		cmd, err = execute(ctx, root, args[1:])
+	}
+	if err == nil || errors.Is(err, errFindings) {
+		if e := written.failed(); e != nil {
+			err = e
+		}
 	}
 	var other ended
 	switch {
@@ -149,6 +158,38 @@ func run(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) 
 		return exitUsage
 	}
 	return exitFailed
+}
+
+// written is standard output, and the first error of writing to it: data that did
+// not arrive are no success, whoever printed them.
+type written struct {
+	to  io.Writer
+	mu  sync.Mutex
+	err error // guarded by mu
+}
+
+func (w *written) Write(b []byte) (int, error) {
+	n, err := w.to.Write(b)
+	if err != nil {
+		w.mu.Lock()
+		w.err = cmp.Or(w.err, err)
+		w.mu.Unlock()
+	}
+	return n, err
+}
+
+func (w *written) failed() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil {
+		return nil
+	}
+	err := w.err
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		err = p.Err // nobody typed /dev/stdout
+	}
+	return withHint(fmt.Errorf("writing what was asked for: %w", err), "where does the output go, and is there room? df -h .")
 }
 
 // lasting are the commands that end in their own time when they are interrupted:

@@ -217,7 +217,7 @@ func listOf(asked string) string {
 		return "vouchsafe policy show " + unescaped(owner)
 	}
 	for _, l := range [][2]string{{"/v1/vms/", "vouchsafe vm list"}, {"/v1/vms", "vouchsafe host list"}, {"/v1/hosts/", "vouchsafe host list"},
-		{"/v1/certificates/", "vouchsafe ca list"}, {"/v1/keys/", "vouchsafe key list"}} {
+		{"/v1/certificates/", "vouchsafe ca list"}, {"/v1/keys", "vouchsafe key list"}} {
 		if strings.HasPrefix(asked, l[0]) {
 			return l[1]
 		}

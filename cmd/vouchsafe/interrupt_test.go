@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -22,6 +23,22 @@ func TestInterruptedWhileReading(t *testing.T) {
 	var out, errw bytes.Buffer
 	if got := run(ctx, []string{"vouchsafe", "--lang", "en", "chain", "check", fifo}, nil, &out, &errw); got != exitInterrupted {
 		t.Errorf("exit code %d, want %d: %s", got, exitInterrupted, &errw)
+	}
+}
+
+// TestOutputThatDoesNotArrive: what was asked for and could not be written is a
+// failure, also where a table or cobra printed it.
+func TestOutputThatDoesNotArrive(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	for _, line := range []string{"version", "explain", "explain --json", "--help", "chain explain"} {
+		var errw bytes.Buffer
+		if got := run(t.Context(), append([]string{"vouchsafe"}, strings.Fields(line)...), nil, full, &errw); got != exitFailed || !strings.Contains(errw.String(), "no space left") {
+			t.Errorf("%s: exit code %d, %q", line, got, &errw)
+		}
 	}
 }
 

@@ -4,6 +4,8 @@ package chinese
 var commands = []text{
 	// What many commands say.
 	{"there are findings", "存在问题"},
+	{"writing what was asked for: %w", "写出所请求的数据：%w"},
+	{"where does the output go, and is there room? df -h .", "输出写到何处，是否还有空间？df -h ."},
 	{"ended with %d", "以 %d 结束"},
 	{"--lang %s: it is en or zh", "--lang %s：应为 en 或 zh"},
 	{"vouchsafe explain lists the codes of everything", "vouchsafe explain 列出全部代码"},
