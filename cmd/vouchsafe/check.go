@@ -121,6 +121,7 @@ func newCheckCommand(a *app) *cobra.Command {
 
 // examiner collects findings about one state directory.
 type examiner struct {
+	place string // what dir is called in findings: restore looks before it puts in place
 	dir   string
 	fs    []finding.Finding
 	known [][2]string // tenant and name of every VM in the store
@@ -140,7 +141,11 @@ type examiner struct {
 }
 
 func (e *examiner) add(code, subject, evidence string, args ...string) {
-	e.fs = append(e.fs, checkFindings.New(code, subject, evidence, args...))
+	there := strings.NewReplacer(e.dir, e.place)
+	for i := range args {
+		args[i] = there.Replace(args[i])
+	}
+	e.fs = append(e.fs, checkFindings.New(code, there.Replace(subject), there.Replace(evidence), args...))
 }
 
 // examine looks at everything in a state directory, as far as each part can be
@@ -150,7 +155,7 @@ func examine(ctx context.Context, dir string, outside []audit.Outside) ([]findin
 }
 
 func newExaminer(dir string) *examiner {
-	return &examiner{dir: dir, revoked: map[[2]string]bool{}, revokedHosts: map[[2]string]bool{}}
+	return &examiner{dir: filepath.Clean(dir), place: dir, revoked: map[[2]string]bool{}, revokedHosts: map[[2]string]bool{}}
 }
 
 func (e *examiner) examine(ctx context.Context, outside []audit.Outside) ([]finding.Finding, error) {

@@ -156,13 +156,14 @@ func restoreService(ctx context.Context, from, recoveryFile, dir string, outside
 		return file, nil, err
 	}
 	e := newExaminer(tmp)
-	e.inMemory = keys
+	e.place, e.inMemory = dir, keys
 	fs, err = e.examine(ctx, outside)
 	if err != nil {
 		return file, fs, err
 	}
 	if finding.Worst(fs) == finding.Error {
-		return file, fs, errors.New("what is in the backup does not hold; nothing was put in place")
+		return file, fs, withHint(errors.New("what is in the backup does not hold; nothing was put in place"),
+			"take a newer backup; where AUDIT_CUT is all, this one is older than the checkpoint: docs/runbooks/restore.md says when to go on without --checkpoint")
 	}
 	return file, fs, putInPlace(tmp, dir, keys)
 }

@@ -6,6 +6,8 @@ var commands = []text{
 	{"there are findings", "存在问题"},
 	{"writing what was asked for: %w", "写出所请求的数据：%w"},
 	{"where does the output go, and is there room? df -h .", "输出写到何处，是否还有空间？df -h ."},
+	{"take a newer backup; where AUDIT_CUT is all, this one is older than the checkpoint: docs/runbooks/restore.md says when to go on without --checkpoint",
+		"请使用更新的备份；若只有 AUDIT_CUT，说明此备份早于检查点：何时可不带 --checkpoint 继续，见 docs/runbooks/restore.md"},
 	{"ended with %d", "以 %d 结束"},
 	{"--lang %s: it is en or zh", "--lang %s：应为 en 或 zh"},
 	{"vouchsafe explain lists the codes of everything", "vouchsafe explain 列出全部代码"},
