@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,6 +35,7 @@ type chainFlags struct {
 	intermediates, crls, ocsp          []string
 	uncertainty                        time.Duration
 	fetch                              bool
+	starttls                           string
 
 	given    []*chain.Cert // from --intermediates
 	imported *chain.Store  // those and the imported pool; nil until a file needs it
@@ -249,6 +252,20 @@ func looksRemote(arg string) bool {
 	}
 	n, err := strconv.Atoi(arg[i+1:])
 	return err == nil && n > 0 && n < 65536
+}
+
+// fromURL is the HOST:PORT of an https address, as people copy it out of a
+// browser; any other argument stays as it is.
+func fromURL(arg string) string {
+	u, err := url.Parse(arg)
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" {
+		return arg
+	}
+	port := u.Port()
+	if port == "" {
+		port = "443"
+	}
+	return net.JoinHostPort(u.Hostname(), port)
 }
 
 // poolDir is where imported intermediates are kept.

@@ -14,7 +14,7 @@ import (
 func newChainCheckCommand(a *app) *cobra.Command {
 	f := &chainFlags{}
 	var sarif, clients bool
-	var starttls, against string
+	var against string
 	cmd := &cobra.Command{
 		Use:   "check FILE|HOST:PORT …",
 		Short: "Say everything that is wrong with a certificate file, or with a server's chain",
@@ -32,7 +32,7 @@ Exit code: 0 nothing to mend, 3 there are findings, 1 an input could not be read
 			if err != nil {
 				return err
 			}
-			c := &checker{a: a, f: f, o: o, starttls: starttls, against: against, sarif: sarif, clients: clients}
+			c := &checker{a: a, f: f, o: o, against: against, sarif: sarif, clients: clients}
 			return c.run(cmd.Context(), args)
 		},
 	}
@@ -40,18 +40,18 @@ Exit code: 0 nothing to mend, 3 there are findings, 1 an input could not be read
 	cmd.Flags().BoolVar(&f.fetch, "fetch", false, "fetch missing intermediates from the addresses in the certificates (AIA)")
 	cmd.Flags().BoolVar(&sarif, "sarif", false, "print one SARIF 2.1.0 log, for code scanning")
 	cmd.Flags().BoolVar(&clients, "clients", false, "also say which servers and clients fail with it, and because of what")
-	cmd.Flags().StringVar(&starttls, "starttls", "", "begin TLS inside smtp, imap, pop3, ftp, xmpp, postgres, mysql or ldap")
+	cmd.Flags().StringVar(&f.starttls, "starttls", "", "begin TLS inside smtp, imap, pop3, ftp, xmpp, postgres, mysql or ldap")
 	cmd.Flags().StringVar(&against, "against", "", "with HOST:PORT: the file that the server is meant to send (default: the first FILE)")
 	return cmd
 }
 
 // checker checks inputs one after the other and keeps none.
 type checker struct {
-	a                 *app
-	f                 *chainFlags
-	o                 chain.Options
-	starttls, against string
-	sarif, clients    bool
+	a              *app
+	f              *chainFlags
+	o              chain.Options
+	against        string
+	sarif, clients bool
 
 	log      []*chain.Report // only for SARIF, which is one document
 	findings bool
@@ -59,6 +59,10 @@ type checker struct {
 }
 
 func (c *checker) run(ctx context.Context, args []string) error {
+	args = slices.Clone(args)
+	for i := range args {
+		args[i] = fromURL(args[i])
+	}
 	// A file and a server together: the server is meant to send the file.
 	if i := slices.IndexFunc(args, func(a string) bool { return !looksRemote(a) && a != "-" }); c.against == "" && i >= 0 && slices.ContainsFunc(args, looksRemote) {
 		c.against = args[i]

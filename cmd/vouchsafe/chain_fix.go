@@ -19,7 +19,7 @@ func newChainFixCommand(a *app) *cobra.Command {
 	f := &chainFlags{}
 	x := &fixer{a: a, f: f}
 	cmd := &cobra.Command{
-		Use:   "fix FILE -o OUT",
+		Use:   "fix FILE|HOST:PORT -o OUT",
 		Short: "Write the chain as servers want it: leaf first, intermediates after it, no root",
 		Long: `Writes the leaf, then its intermediates, without the root, as canonical PEM, and
 checks the result before it is written. What does not verify is not written.
@@ -27,7 +27,8 @@ checks the result before it is written. What does not verify is not written.
 --in-place replaces FILE itself and keeps the old one as FILE.bak. --for java
 writes PKCS #12, or JKS for Java before 8u301 when OUT ends in .jks.`,
 		Example: `  vouchsafe chain fix chain.pem -o fixed.pem --intermediates pool/
-  vouchsafe chain fix chain.p7b -o fullchain.pem --fetch --for nginx`,
+  vouchsafe chain fix chain.p7b -o fullchain.pem --fetch --for nginx
+  vouchsafe chain fix www.example.org:443 -o fullchain.pem --fetch`,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return x.run(cmd.Context(), args[0])
@@ -37,6 +38,7 @@ writes PKCS #12, or JKS for Java before 8u301 when OUT ends in .jks.`,
 	cmd.Flags().StringVarP(&x.out, "out", "o", "", "file to write; - for standard output")
 	cmd.Flags().BoolVar(&x.inPlace, "in-place", false, "replace FILE and keep the old one as FILE.bak")
 	cmd.Flags().BoolVar(&f.fetch, "fetch", false, "fetch missing intermediates from the addresses in the certificates (AIA)")
+	cmd.Flags().StringVar(&f.starttls, "starttls", "", "begin TLS inside smtp, imap, pop3, ftp, xmpp, postgres, mysql or ldap")
 	cmd.Flags().StringVar(&x.server, "for", "", "also print the settings for nginx, apache, haproxy, iis or java, and write what it reads")
 	cmd.Flags().StringVar(&x.config, "config", "", "with --for: an existing configuration file to check")
 	return cmd
@@ -51,7 +53,10 @@ type fixer struct {
 }
 
 func (x *fixer) run(ctx context.Context, in string) error {
+	in = fromURL(in)
 	switch {
+	case x.inPlace && looksRemote(in):
+		return withHint(usageError{errors.New("what a server sends is not replaced from here")}, "-o OUT, then put OUT where the server reads its chain")
 	case x.out == "" && !x.inPlace:
 		return usageError{errors.New("where to write is missing: -o OUT, or --in-place")}
 	case x.out != "" && x.inPlace:
@@ -69,7 +74,7 @@ func (x *fixer) run(ctx context.Context, in string) error {
 	if err != nil {
 		return err
 	}
-	data, err := x.a.readInput(in)
+	data, err := x.read(ctx, in, &o)
 	if err != nil {
 		return err
 	}
@@ -101,6 +106,18 @@ func (x *fixer) run(ctx context.Context, in string) error {
 		return err
 	}
 	return x.tell(in, r, target, o)
+}
+
+// read reads what is to be mended: a file, or what a server sends.
+func (x *fixer) read(ctx context.Context, in string, o *chain.Options) ([]byte, error) {
+	if !looksRemote(in) {
+		return x.a.readInput(in)
+	}
+	_, main, err := x.f.look(ctx, in, o)
+	if err != nil {
+		return nil, err
+	}
+	return main.PEM(), nil
 }
 
 // guard refuses to overwrite what is being mended.

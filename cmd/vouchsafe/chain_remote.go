@@ -17,28 +17,37 @@ import (
 // 1448 bytes, as Ethernet with timestamps has them.
 const firstFlight = 10 * 1448
 
-// remote looks at a server and diagnoses what it sends.
-func (c *checker) remote(ctx context.Context, arg string) error {
+// look sees what a server sends, in several handshakes; main is the one that
+// counts. The name that o wants is the host's, where it wants none.
+func (f *chainFlags) look(ctx context.Context, arg string, o *chain.Options) (sights []chainnet.Sight, main chainnet.Sight, err error) {
 	host, port, err := net.SplitHostPort(arg)
 	if err != nil {
-		return usageError{fmt.Errorf("%s: %w", arg, err)}
+		return nil, main, usageError{fmt.Errorf("%s: %w", arg, err)}
 	}
-	if c.starttls != "" && !slices.Contains(chainnet.Protocols, c.starttls) {
-		return usageError{fmt.Errorf("no STARTTLS for %q; known are %v", c.starttls, chainnet.Protocols)}
+	if f.starttls != "" && !slices.Contains(chainnet.Protocols, f.starttls) {
+		return nil, main, usageError{fmt.Errorf("no STARTTLS for %q; known are %v", f.starttls, chainnet.Protocols)}
 	}
-	o := c.o
 	if o.Name == "" {
 		o.Name = host
 	}
-	sights, err := chainnet.Probe(ctx, chainnet.Target{Host: host, Port: port, Name: o.Name, StartTLS: c.starttls})
+	sights, err = chainnet.Probe(ctx, chainnet.Target{Host: host, Port: port, Name: o.Name, StartTLS: f.starttls})
 	if err != nil {
-		return withHint(err, "does something listen there? %s", c.listenHint(arg))
+		return nil, main, withHint(err, "does something listen there? %s", f.listenHint(arg))
 	}
 	i := slices.IndexFunc(sights, func(s chainnet.Sight) bool { return len(s.Chain) > 0 && s.Sent == o.Name })
 	if i < 0 {
 		i = slices.IndexFunc(sights, func(s chainnet.Sight) bool { return len(s.Chain) > 0 })
 	}
-	main := sights[i]
+	return sights, sights[i], nil
+}
+
+// remote looks at a server and diagnoses what it sends.
+func (c *checker) remote(ctx context.Context, arg string) error {
+	o := c.o
+	sights, main, err := c.f.look(ctx, arg, &o)
+	if err != nil {
+		return err
+	}
 	if len(main.OCSP) > 0 {
 		o.OCSP = append(slices.Clone(o.OCSP), main.OCSP)
 	}
@@ -57,11 +66,11 @@ func (c *checker) remote(ctx context.Context, arg string) error {
 	return c.show(r)
 }
 
-func (c *checker) listenHint(arg string) string {
-	if c.starttls == "" {
+func (f *chainFlags) listenHint(arg string) string {
+	if f.starttls == "" {
 		return "openssl s_client -connect " + arg
 	}
-	return "openssl s_client -starttls " + c.starttls + " -connect " + arg
+	return "openssl s_client -starttls " + f.starttls + " -connect " + arg
 }
 
 // sightFindings compares the handshakes with each other: code and evidence.

@@ -136,3 +136,45 @@ func TestChainOverTheNetwork(t *testing.T) {
 	wants(vouchsafe(0, "check", "--roots", roots, "--against", fixed, addr), ": ok")
 	wants(vouchsafe(3, "check", "--json", "--roots", roots, addr, oldFile), `"code":"SERVED_DIFFERS"`)
 }
+
+// TestFixWhatIsServed: the remedy of a check of a server works as it is printed.
+func TestFixWhatIsServed(t *testing.T) {
+	root := certFor(t, nil, "root", true, "")
+	inter := certFor(t, root, "inter", true, "")
+	leaf := certFor(t, inter, "localhost", false, "")
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{leaf.cert.Raw}, PrivateKey: leaf.key}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { c.(*tls.Conn).Handshake(); c.Close() }()
+		}
+	}()
+	dir := t.TempDir()
+	roots, pool := writePEM(t, filepath.Join(dir, "root.pem"), root.cert.Raw), writePEM(t, filepath.Join(dir, "inter.pem"), inter.cert.Raw)
+	out := filepath.Join(dir, "fixed.pem")
+	addr := l.Addr().String()
+	call := func(args ...string) (int, string) {
+		var o, e bytes.Buffer
+		code := run(t.Context(), append([]string{"vouchsafe", "--lang", "en", "chain"}, args...), nil, &o, &e)
+		return code, o.String() + e.String()
+	}
+	if code, said := call("check", "--roots", roots, "https://"+addr+"/path"); code != exitFindings || !strings.Contains(said, "vouchsafe chain fix "+addr+" -o fixed.pem") {
+		t.Fatalf("check of a URL: %d\n%s", code, said)
+	}
+	if code, said := call("fix", addr, "-o", out, "--roots", roots, "--intermediates", pool); code != exitDone {
+		t.Fatalf("fix: %d\n%s", code, said)
+	}
+	if code, said := call("check", "--roots", roots, out); code != exitDone {
+		t.Errorf("what was mended: %d\n%s", code, said)
+	}
+	if code, _ := call("fix", addr, "--in-place"); code != exitUsage {
+		t.Errorf("fix --in-place of a server: %d", code)
+	}
+}

@@ -8,6 +8,8 @@ var commands = []text{
 	{"where does the output go, and is there room? df -h .", "输出写到何处，是否还有空间？df -h ."},
 	{"take a newer backup; where AUDIT_CUT is all, this one is older than the checkpoint: docs/runbooks/restore.md says when to go on without --checkpoint",
 		"请使用更新的备份；若只有 AUDIT_CUT，说明此备份早于检查点：何时可不带 --checkpoint 继续，见 docs/runbooks/restore.md"},
+	{"what a server sends is not replaced from here", "无法从此处替换服务器发送的内容"},
+	{"-o OUT, then put OUT where the server reads its chain", "-o OUT，然后把 OUT 放到服务器读取证书链的位置"},
 	{"ended with %d", "以 %d 结束"},
 	{"--lang %s: it is en or zh", "--lang %s：应为 en 或 zh"},
 	{"vouchsafe explain lists the codes of everything", "vouchsafe explain 列出全部代码"},
