@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -26,6 +28,9 @@ import (
 	"github.com/vouchsafe/vouchsafe/internal/secret"
 	"github.com/vouchsafe/vouchsafe/tpm2/client"
 )
+
+// version is the release; a package build sets it with -ldflags -X.
+var version = "0.1.0-dev"
 
 // Exit codes, as vouchsafe's own.
 const (
@@ -67,6 +72,7 @@ const usageEN = `usage: vouchsafe-agent COMMAND [FLAGS]
   unlock   attest, and open the disk: --device DEV; the first time, --format
   lock     see to it that no disk opens any more until the next boot
   status   say what this agent was given and what it has
+  version  print the version
 
 `
 
@@ -78,6 +84,7 @@ const usageZH = `用法：vouchsafe-agent 命令 [选项]
   unlock   证明自身，并打开磁盘：--device DEV；首次使用 --format
   lock     在下次启动之前不再打开任何磁盘
   status   显示本代理得到的配置与现有的内容
+  version  显示版本
 
 `
 
@@ -98,7 +105,7 @@ func (p *program) usage(fs *flag.FlagSet) {
 }
 
 func run(ctx context.Context, args []string, out, errw io.Writer) int {
-	p := &program{out: out, err: errw, zh: strings.HasPrefix(os.Getenv("LANG"), "zh")}
+	p := &program{out: out, err: errw, zh: strings.HasPrefix(cmp.Or(os.Getenv("LC_ALL"), os.Getenv("LC_MESSAGES"), os.Getenv("LANG")), "zh")}
 	fs := flag.NewFlagSet("vouchsafe-agent", flag.ContinueOnError)
 	fs.SetOutput(io.Discard) // it speaks English only
 	fs.Usage = func() {}
@@ -122,6 +129,12 @@ func run(ctx context.Context, args []string, out, errw io.Writer) int {
 	if len(args) == 0 {
 		p.usage(fs)
 		return exitUsage
+	}
+	if args[0] == "version" || args[0] == "--version" {
+		if _, err := fmt.Fprintf(out, "vouchsafe-agent %s (%s)\n", version, runtime.Version()); err != nil {
+			return p.fail(err)
+		}
+		return exitDone
 	}
 	do, ok := commands[args[0]]
 	if err := fs.Parse(args[1:]); errors.Is(err, flag.ErrHelp) || args[0] == "-h" || args[0] == "--help" {

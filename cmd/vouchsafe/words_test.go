@@ -28,6 +28,7 @@ var (
 var printedInEnglish = []string{
 	"%s%s --help\n",
 	"vouchsafe %s (%s)\n",
+	"vouchsafe-agent %s (%s)\n",
 	"TPM emulator version %s (vouchsafe)\n",
 	"TPM emulator control tool version %s (vouchsafe)\n",
 	"TPM emulator setup tool version %s (vouchsafe)\n",
