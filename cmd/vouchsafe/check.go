@@ -168,6 +168,10 @@ func (e *examiner) examine(ctx context.Context, outside []audit.Outside) ([]find
 	if err != nil {
 		return nil, err
 	}
+	const write = 2 // access(2): W_OK
+	if syscall.Access(e.dir, write) == syscall.EROFS {
+		return nil, withHint(fmt.Errorf("%s is mounted read-only, and the store in it opens only where it can be locked", e.place), "cp -a %s COPY && vouchsafe check --state COPY", e.place)
+	}
 	e.complete()
 	e.files()
 	defer e.close()

@@ -194,7 +194,7 @@ func serveInstance(ctx context.Context, f serveFlags, cfg vtpm.Config, flags set
 		return err
 	}
 	server.RejectLocality4, server.AllowSetLocality = locality.has("reject-locality-4"), locality.has("allow-set-locality")
-	if err := startup(instance, flags); err != nil {
+	if err := startup(instance, cfg.Dir, flags); err != nil {
 		return err
 	}
 	removePID, err := writePID(f.pid)
@@ -219,7 +219,7 @@ func poweredOn(flags settings) bool {
 }
 
 // startup powers the TPM on when --flags says so, and sends TPM2_Startup.
-func startup(instance *vtpm.Instance, flags settings) error {
+func startup(instance *vtpm.Instance, dir string, flags settings) error {
 	if !poweredOn(flags) {
 		return nil
 	}
@@ -234,7 +234,11 @@ func startup(instance *vtpm.Instance, flags settings) error {
 		r := instance.Execute(0, []byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x44, 0, su}, nil)
 		// TPM_RC_INITIALIZE: it was resumed, and is past that.
 		if rc := r[6:10]; !slices.Equal(rc, []byte{0, 0, 0, 0}) && !slices.Equal(rc, []byte{0, 0, 1, 0}) {
-			return fmt.Errorf("starting the TPM (--flags %s): response code 0x%x", name, rc)
+			err := fmt.Errorf("starting the TPM (--flags %s): response code 0x%x", name, rc)
+			if slices.Equal(rc, []byte{0, 0, 0x09, 0x23}) { // TPM_RC_NV_UNAVAILABLE
+				return withHint(err, "the state cannot be written, and the log says why; is there room? df -h %s", dir)
+			}
+			return err
 		}
 	}
 	return nil

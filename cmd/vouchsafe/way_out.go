@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/vouchsafe/vouchsafe/internal/audit"
+	"github.com/vouchsafe/vouchsafe/internal/store"
 )
 
 // wayOut is what to type next when an error does not say so itself: by the file
@@ -17,6 +19,9 @@ func (a *app) wayOut(cmd *cobra.Command, err error) string {
 	var h hinted
 	if errors.As(err, &h) {
 		return h.hint
+	}
+	if errors.Is(err, store.ErrFull) || errors.Is(err, audit.ErrFull) {
+		return a.say("make room: df -h", "请腾出空间：df -h")
 	}
 	var p *fs.PathError
 	if !errors.As(err, &p) {
