@@ -64,7 +64,7 @@ var checkFindings = finding.Catalog{
 		Remedy:  finding.Text{EN: "vouchsafe restore FILE --recovery KEYFILE --state NEWDIR", ZH: "vouchsafe restore FILE --recovery KEYFILE --state NEWDIR"}},
 	{Code: "AUTHORITY_EXPIRES", Severity: finding.Warning,
 		Meaning: finding.Text{EN: "A certificate authority ends soon: what it issued ends with it.", ZH: "某个证书颁发机构即将到期：其签发的证书将一同失效。"},
-		Remedy:  finding.Text{EN: "With the service stopped and the recovery key at hand: {0}", ZH: "停止服务并备好恢复密钥：{0}"}},
+		Remedy:  finding.Text{EN: "With the service stopped: vouchsafe key rotate ca/{0} --recovery KEYFILE. A root that ends wants a new service: vouchsafe init --state NEWDIR", ZH: "停止服务后：vouchsafe key rotate ca/{0} --recovery KEYFILE。根到期则需新建服务：vouchsafe init --state NEWDIR"}},
 	{Code: "STORE_AHEAD_OF_AUDIT", Severity: finding.Error,
 		Meaning: finding.Text{EN: "The store knows a VM whose birth the audit log does not: the log was replaced or cut, or somebody wrote to the store.", ZH: "数据库中有审计日志未记载其诞生的虚拟机：日志被替换或截断，或有人改写了数据库。"},
 		Remedy:  finding.Text{EN: "Compare with a checkpoint kept elsewhere: vouchsafe audit verify --checkpoint FILE", ZH: "请与异地检查点对比：vouchsafe audit verify --checkpoint FILE"}},
@@ -386,13 +386,13 @@ func (e *examiner) authorities(ctx context.Context, file serviceFile, st *store.
 	if _, err := openOffice(ctx, root, st, ring, time.Now); err != nil {
 		e.add("AUTHORITY_BROKEN", "authorities", err.Error())
 	}
-	expires := func(c *x509.Certificate, remedy string) {
+	expires := func(c *x509.Certificate, purpose string) {
 		left, life := time.Until(c.NotAfter), c.NotAfter.Sub(c.NotBefore)
 		if left < min(90*24*time.Hour, life/3) {
-			e.add("AUTHORITY_EXPIRES", c.Subject.CommonName, "on "+c.NotAfter.Format(time.DateOnly), remedy)
+			e.add("AUTHORITY_EXPIRES", c.Subject.CommonName, "on "+c.NotAfter.Format(time.DateOnly), purpose)
 		}
 	}
-	expires(root, "vouchsafe init --state NEWDIR")
+	expires(root, "PURPOSE")
 	stored, err := st.Authorities(ctx)
 	if err != nil {
 		e.add("STORE_DAMAGED", "authorities", err.Error())
@@ -405,7 +405,7 @@ func (e *examiner) authorities(ctx context.Context, file serviceFile, st *store.
 	}
 	for _, a := range stored {
 		if c, err := x509.ParseCertificate(a.DER); err == nil {
-			expires(c, "vouchsafe key rotate ca/"+string(a.Purpose)+" --recovery KEYFILE")
+			expires(c, string(a.Purpose))
 		}
 	}
 }
