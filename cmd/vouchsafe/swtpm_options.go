@@ -27,9 +27,11 @@ func answerSwtpmOptions(cmd *cobra.Command) {
 // are refused here, a letter where swtpm has one; nil for all others.
 func notTaken(option string) error {
 	switch option {
-	case "profile", "profile-name", "profile-file", "profile-file-fd", "profile-remove-disabled", "print-profiles":
-		return withHint(errors.New("there are no profiles of libtpms here: every TPM has the same algorithms and commands"),
-			"take it away; in libvirt that is <profile> in the <backend> of the domain's <tpm>")
+	case "profile", "profile-name", "profile-file", "profile-file-fd": // vtpm setup has the first two
+		return withHint(errors.New("a profile is a name, and given when a vTPM is made: null, default-v1 or all"),
+			"swtpm_setup --profile-name NAME; without it: --algorithms classical or --algorithms all")
+	case "profile-remove-disabled", "print-profiles":
+		return withHint(errors.New("the profiles are null, default-v1 and all, and nothing can be taken out of one"), "take it away")
 	case "print-info":
 		return withHint(errors.New("a TPM that runs says this of itself"), "vouchsafe vtpm control --unix PATH --info 3")
 	case "pcap":

@@ -20,8 +20,9 @@ var commands = []text{
 	{"it is not in the store", "不在数据库中"},
 
 	// swtpm's options, and sockets.
-	{"there are no profiles of libtpms here: every TPM has the same algorithms and commands", "本程序没有 libtpms 的 profile：所有 TPM 的算法与命令都相同"},
-	{"take it away; in libvirt that is <profile> in the <backend> of the domain's <tpm>", "请去掉；在 libvirt 中是域 <tpm> 的 <backend> 内的 <profile>"},
+	{"a profile is a name, and given when a vTPM is made: null, default-v1 or all", "profile 是一个名称，在制造 vTPM 时给出：null、default-v1 或 all"},
+	{"swtpm_setup --profile-name NAME; without it: --algorithms classical or --algorithms all", "swtpm_setup --profile-name NAME；不用它时：--algorithms classical 或 --algorithms all"},
+	{"the profiles are null, default-v1 and all, and nothing can be taken out of one", "profile 有 null、default-v1 与 all，不能从中去除任何内容"},
 	{"a TPM that runs says this of itself", "由运行中的 TPM 自己说明"},
 	{"commands are not recorded", "不记录命令"},
 	{"take it away", "请去掉"},
