@@ -165,8 +165,8 @@ func (t *TPM) respond(c *call, tag tpm2.ST, out tpm2.Response) tpm2.RC {
 	if tag == tpm2.STSessions {
 		binary.BigEndian.PutUint32(e.Out()[sized:], uint32(len(e.Out())-params))
 		t.respondSessions(c, params)
-	} else if !c.info.NoSessions && c.info.Code != tpm2.CCGetCapability {
-		t.ram.exclusive = tpm2.RHNull // a command outside the audit session ends its exclusiveness (Part 1, 16.6.12)
+	} else if !c.info.NoSessions {
+		t.ram.exclusive = tpm2.RHNull // a command outside the audit session ends its exclusiveness (Part 1, 17.2)
 	}
 	b := e.Out()
 	t.auditCommand(c, b, params)

@@ -82,7 +82,7 @@ func (t *TPM) respondSessions(c *call, params int) {
 			e.Buf(nil)
 			continue
 		}
-		attr := a.attr &^ (tpm2.AuditExclusive | tpm2.AuditReset)
+		attr := a.attr &^ tpm2.AuditExclusive // the others are echoed (Part 1, 15.6)
 		if i == c.auditBy && t.ram.exclusive == a.handle {
 			attr |= tpm2.AuditExclusive
 		}
@@ -115,9 +115,7 @@ func (t *TPM) respondSessions(c *call, params int) {
 // auditSession extends the digest of the session that audits (Part 1, 30.3).
 func (t *TPM) auditSession(c *call, area []byte) {
 	if c.auditBy < 0 {
-		if c.info.Code != tpm2.CCGetCapability {
-			t.ram.exclusive = tpm2.RHNull
-		}
+		t.ram.exclusive = tpm2.RHNull
 		return
 	}
 	a := &c.auths[c.auditBy]

@@ -83,6 +83,31 @@ var sessionRules = []rule{
 	{name: "session for nothing", cite: "Part 3, 5.5", want: tpm2.RCAttributes.Session(1), run: func(b *bench) tpm2.RC {
 		return b.raw(with(getRandom8, authEntry(b.session(tpm2.SEHMAC), nil, tpm2.ContinueSession, nil)), nil)
 	}},
+	{name: "attributes of an audit session in the response", cite: "Part 1, 15.6 and 17.2", want: tpm2.RCSuccess, run: func(b *bench) tpm2.RC {
+		s := b.session(tpm2.SEHMAC)
+		for i, step := range []struct {
+			by, want tpm2.SessionAttributes // of GetRandom; 0: nothing
+			other    tpm2.Command           // which is run before, outside the session
+		}{
+			{by: tpm2.SessionAudit, want: tpm2.SessionAudit | tpm2.AuditExclusive},
+			{by: tpm2.SessionAudit, want: tpm2.SessionAudit | tpm2.AuditExclusive},
+			{by: tpm2.SessionAudit, want: tpm2.SessionAudit, other: &tpm2.GetCapability{Capability: tpm2.CapAlgs, PropertyCount: 1}},
+			{by: tpm2.SessionAudit | tpm2.AuditReset, want: tpm2.SessionAudit | tpm2.AuditReset | tpm2.AuditExclusive},
+			{by: tpm2.SessionAudit, want: tpm2.SessionAudit, other: &tpm2.PCRRead{}},
+		} {
+			if step.other != nil {
+				b.ok(step.other, nil)
+			}
+			out := b.execute(with(getRandom8, authEntry(s, make([]byte, 16), step.by|tpm2.ContinueSession, nil)))
+			d := tpm2.NewDecoder(out[min(headerSize, len(out)):])
+			d.Bytes(int(d.U32())) // parameters
+			d.Buf(maxDigest)      // nonceTPM
+			if got := tpm2.SessionAttributes(d.U8()) &^ tpm2.ContinueSession; d.RC() != tpm2.RCSuccess || got != step.want {
+				b.t.Errorf("step %d: attributes %#x, want %#x", i, got, step.want)
+			}
+		}
+		return tpm2.RCSuccess
+	}},
 	{name: "auditExclusive without audit", cite: "Part 2, 8.4", want: tpm2.RCAttributes.Session(1), run: func(b *bench) tpm2.RC {
 		return b.raw(with(&tpm2.ClearControl{Auth: tpm2.RHPlatform}, authEntry(b.session(tpm2.SEHMAC), nil, tpm2.AuditExclusive|tpm2.ContinueSession, nil)), nil)
 	},
