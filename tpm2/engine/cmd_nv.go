@@ -186,12 +186,15 @@ func (t *TPM) nvWrite(_ *call, in *tpm2.NVWrite, _ *tpm2.NVWriteResponse) tpm2.R
 		return tpm2.RCValue.Param(2)
 	case int(in.Offset)+len(in.Data) > size:
 		return tpm2.RCNVRange
-	case (x.has(tpm2.NVWriteAll) || pin) && len(in.Data) != size:
+	case x.has(tpm2.NVWriteAll) && len(in.Data) != size:
 		return tpm2.RCNVRange
 	}
 	data := bytes.Clone(x.data)
 	if !x.has(tpm2.NVWritten) { // what was never written reads as ones (Part 1, 34.2.1)
 		fill(data, 0xff)
+		if pin { // and here as zeros: neither a use nor a limit (34.2.6.6)
+			clear(data)
+		}
 	}
 	copy(data[in.Offset:], in.Data)
 	t.written(x, data)

@@ -114,6 +114,18 @@ var nvRules = []rule{
 	{name: "read at an offset outside", cite: "Part 3, 31.13.2", want: tpm2.RCValue.Param(2), run: after(define(ownerRW, 8), nvWrite(tpm2.RHOwner, 8, 0), nvRead(tpm2.RHOwner, 0, 9))},
 	{name: "write past the end", cite: "Part 3, 31.7.2", want: tpm2.RCNVRange, run: after(define(ownerRW, 8), nvWrite(tpm2.RHOwner, 8, 1))},
 	{name: "write at an offset outside", cite: "Part 3, 31.7.2", want: tpm2.RCValue.Param(2), run: after(define(ownerRW, 8), nvWrite(tpm2.RHOwner, 0, 9))},
+	{name: "write the limit of a PIN index alone", cite: "Part 1, 34.2.6.6", want: tpm2.RCSuccess, run: func(b *bench) tpm2.RC {
+		b.ok(define(ownerRW|pinPass|tpm2.NVAuthRead|tpm2.NVNoDA, 8), nil)
+		if rc := b.do(&tpm2.NVWrite{AuthHandle: tpm2.RHOwner, NVIndex: testIndex, Data: []byte{0, 0, 0, 3}, Offset: 4}, nil); rc != tpm2.RCSuccess {
+			return rc
+		}
+		var r tpm2.NVReadResponse
+		b.ok(nvRead(tpm2.RHOwner, 8, 0), &r)
+		if want := string([]byte{0, 0, 0, 0, 0, 0, 0, 3}); string(r.Data) != want {
+			b.t.Errorf("got %x, want %x", r.Data, want)
+		}
+		return tpm2.RCSuccess
+	}},
 	{name: "write a part of write-all", cite: "Part 3, 31.7.2", want: tpm2.RCNVRange, run: after(define(ownerRW|tpm2.NVWriteAll, 8), nvWrite(tpm2.RHOwner, 4, 0))},
 	{name: "owner without OWNERWRITE", cite: "Part 3, 31.1", want: tpm2.RCNVAuthorization, run: after(define(authRW, 8), nvWrite(tpm2.RHOwner, 8, 0))},
 	{name: "owner without OWNERREAD", cite: "Part 3, 31.1", want: tpm2.RCNVAuthorization, run: after(define(authRW, 8), nvRead(tpm2.RHOwner, 8, 0))},
