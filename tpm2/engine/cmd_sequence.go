@@ -36,6 +36,7 @@ const (
 	seqEvent
 	seqSign
 	seqVerify
+	seqLaunch // an H-CRTM that has ended and waits for TPM2_Startup (hcrtm.go)
 )
 
 func walkSequence(c *coder, s *sequence) {
@@ -67,7 +68,7 @@ func (s *sequence) save() error {
 
 // restore makes the digests from their states.
 func (s *sequence) restore() error {
-	if want := map[seqKind]int{seqHash: 1, seqHMAC: 1, seqEvent: len(s.algs), seqSign: 1, seqVerify: 2}[s.kind]; len(s.algs) != want || s.kind > seqVerify {
+	if want := map[seqKind]int{seqHash: 1, seqHMAC: 1, seqEvent: len(s.algs), seqSign: 1, seqVerify: 2, seqLaunch: len(s.algs)}[s.kind]; len(s.algs) != want || s.kind > seqLaunch {
 		return fmt.Errorf("%w: a sequence of kind %d over %d hashes", ErrState, s.kind, len(s.algs))
 	}
 	if len(s.states) != len(s.algs) {

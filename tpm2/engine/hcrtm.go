@@ -1,7 +1,15 @@
 package engine
 
 // The platform has an event sequence of its own: before TPM2_Startup it is the
-// H-CRTM, after it a dynamic launch (Part 1, 14.7; Part 3, 22.9 to 22.11).
+// H-CRTM, after it a dynamic launch (Part 1, 31; Part 3, 22.9 to 22.11).
+
+// abandonHCRTM ends a sequence without effect: a command came in between, or the
+// H-CRTM has not ended before TPM2_Startup (Part 1, 31.1).
+func (t *TPM) abandonHCRTM() {
+	if t.hcrtm != nil && t.hcrtm.kind != seqLaunch {
+		t.hcrtm = nil
+	}
+}
 
 // HashStart is _TPM_Hash_Start.
 func (t *TPM) HashStart() {
@@ -22,7 +30,7 @@ func (t *TPM) HashStart() {
 func (t *TPM) HashData(data []byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.hcrtm != nil {
+	if t.hcrtm != nil && t.hcrtm.kind != seqLaunch {
 		t.hcrtm.feed(data)
 	}
 }
@@ -32,7 +40,11 @@ func (t *TPM) HashData(data []byte) {
 func (t *TPM) HashEnd() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.hcrtm == nil || !t.ram.started || t.failed != nil {
+	switch {
+	case t.hcrtm == nil || t.failed != nil:
+		return
+	case !t.ram.started:
+		t.hcrtm.kind = seqLaunch
 		return
 	}
 	t.w().restartCount++ // so that an attestation tells (Part 1, 33.5)

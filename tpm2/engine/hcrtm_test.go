@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"errors"
 	"testing"
 
@@ -31,5 +32,27 @@ func TestDynamicLaunchIsCounted(t *testing.T) {
 	b.ok(&tpm2.Startup{}, nil)
 	if r, s := b.counts(); r != reset+1 || s != 0 {
 		t.Errorf("resetCount %d, restartCount %d after a TPM Reset", r, s)
+	}
+}
+
+// A sequence that a command comes into, or that has not ended before
+// TPM2_Startup, has no effect (Part 1, 31.1; Part 3, 22.11.1).
+func TestLaunchIsNotInterrupted(t *testing.T) {
+	b := newBench(t)
+	b.tpm.HashStart()
+	b.tpm.HashData([]byte("launched"))
+	b.ok(getRandom8, nil)
+	b.tpm.HashData([]byte("by somebody else"))
+	b.tpm.HashEnd()
+	if got, want := b.pcr(17), bytes.Repeat([]byte{0xff}, 32); !bytes.Equal(got, want) {
+		t.Errorf("PCR 17 after an interrupted launch: %x", got)
+	}
+	b.powerOff()
+	b.tpm.HashStart()
+	b.tpm.HashData([]byte("core"))
+	b.ok(&tpm2.Startup{}, nil)
+	b.tpm.HashEnd()
+	if got, want := b.pcr(0), make([]byte, 32); !bytes.Equal(got, want) {
+		t.Errorf("PCR 0 after an H-CRTM that did not end: %x", got)
 	}
 }

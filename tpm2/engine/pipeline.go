@@ -39,6 +39,7 @@ func (t *TPM) Execute(locality uint8, cmd, dst []byte) (rsp []byte) {
 			rsp = failure(dst, tpm2.RCFailure)
 		}
 	}()
+	t.abandonHCRTM()
 	t.tick()
 	c := &t.call
 	*c = call{locality: locality, decryptBy: -1, encryptBy: -1, auditBy: -1}
