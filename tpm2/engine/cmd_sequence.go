@@ -71,6 +71,9 @@ func (s *sequence) restore() error {
 	if want := map[seqKind]int{seqHash: 1, seqHMAC: 1, seqEvent: len(s.algs), seqSign: 1, seqVerify: 2, seqLaunch: len(s.algs)}[s.kind]; len(s.algs) != want || s.kind > seqLaunch {
 		return fmt.Errorf("%w: a sequence of kind %d over %d hashes", ErrState, s.kind, len(s.algs))
 	}
+	if s.kind != seqEvent && s.kind != seqLaunch && s.alg != s.algs[0] {
+		return fmt.Errorf("%w: a sequence of one hash with the state of another", ErrState)
+	}
 	if len(s.states) != len(s.algs) {
 		return fmt.Errorf("%w: a sequence with %d states for %d hashes", ErrState, len(s.states), len(s.algs))
 	}

@@ -218,6 +218,8 @@ func TestHostileState(t *testing.T) {
 		"a private part of other type":  func(t *TPM) { key(t, func(o *object) { o.sens.SensitiveType = tpm2.AlgKeyedHash }) },
 		"a point that is off the curve": func(t *TPM) { key(t, func(o *object) { o.pub.Unique.ECC.X = []byte{1} }) },
 		"a persistent handle in RAM":    func(t *TPM) { key(t, func(o *object) { o.handle = 0x81000001 }) },
+		"a sequence of another hash":    func(t *TPM) { t.ram.objects[1].seq.alg = tpm2.AlgSHA1 },
+		"a clock that stands":           func(t *TPM) { t.ram.rate = 0 },
 		"a sequence without a hash": func(t *TPM) {
 			t.ram.objects[1].seq.algs, t.ram.objects[1].seq.sums = nil, nil
 		},
@@ -241,10 +243,16 @@ func TestHostileState(t *testing.T) {
 		})
 	}
 	for name, change := range map[string]func(*nvram){
-		"a bank of no hash":      func(nv *nvram) { nv.banks = append(nv.banks, tpm2.AlgNull) },
-		"a bank twice":           func(nv *nvram) { nv.banks = append(nv.banks, nv.banks[0]) },
-		"an audit without hash":  func(nv *nvram) { nv.auditHash = tpm2.AlgNull },
-		"an index twice":         func(nv *nvram) { nv.indexes = append(nv.indexes, nv.indexes[0]) },
+		"a bank of no hash":     func(nv *nvram) { nv.banks = append(nv.banks, tpm2.AlgNull) },
+		"a bank twice":          func(nv *nvram) { nv.banks = append(nv.banks, nv.banks[0]) },
+		"an audit without hash": func(nv *nvram) { nv.auditHash = tpm2.AlgNull },
+		"an index twice":        func(nv *nvram) { nv.indexes = append(nv.indexes, nv.indexes[0]) },
+		"a PIN without a limit": func(nv *nvram) {
+			x := *nv.indexes[0]
+			x.pub.DataSize, x.data = 4, x.data[:4]
+			nv.indexes[0] = &x
+		},
+		"an index of no type":    func(nv *nvram) { x := *nv.indexes[0]; x.pub.Attributes |= 0xf0; nv.indexes[0] = &x },
 		"a persistent handle, 0": func(nv *nvram) { nv.persistent[0].handle = 0 },
 	} {
 		t.Run(name, func(t *testing.T) {

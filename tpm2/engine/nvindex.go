@@ -24,6 +24,26 @@ func walkIndex(c *coder, x *nvIndex) {
 	}
 }
 
+// wellFormed verifies what the commands take for granted of an index that was
+// read from a state: its data has the size that its type has.
+func (x *nvIndex) wellFormed() bool {
+	size, digest := int(x.pub.DataSize), x.pub.NameAlg.DigestSize()
+	switch x.pub.Attributes.Type() {
+	case tpm2.NTOrdinary:
+	case tpm2.NTCounter, tpm2.NTBits, tpm2.NTPinFail, tpm2.NTPinPass:
+		if size != 8 {
+			return false
+		}
+	case tpm2.NTExtend:
+		if size != digest {
+			return false
+		}
+	default:
+		return false
+	}
+	return crypt.Hash(x.pub.NameAlg) != 0 && x.pub.NVIndex.Space() == tpm2.HTNVIndex
+}
+
 func (x *nvIndex) name() []byte { return crypt.NVName(&x.pub) }
 
 func (x *nvIndex) has(a tpm2.NVAttributes) bool { return x.pub.Attributes.Has(a) }

@@ -278,7 +278,7 @@ func (nv *nvram) wellFormed() bool {
 		}
 	}
 	for i, x := range nv.indexes {
-		if x.pub.NVIndex.Space() != tpm2.HTNVIndex || crypt.Hash(x.pub.NameAlg) == 0 || i > 0 && nv.indexes[i-1].pub.NVIndex >= x.pub.NVIndex {
+		if !x.wellFormed() || i > 0 && nv.indexes[i-1].pub.NVIndex >= x.pub.NVIndex {
 			return false
 		}
 	}
@@ -301,7 +301,7 @@ func (r *ram) wellFormed() bool {
 	for _, b := range r.pcr {
 		banks = append(banks, b.alg)
 	}
-	return distinctBanks(banks)
+	return distinctBanks(banks) && r.rate >= nominalRate-rateRange && r.rate <= nominalRate+rateRange
 }
 
 func distinctBanks(banks []tpm2.AlgID) bool {
