@@ -39,9 +39,11 @@ func (t *TPM) sealContext(x *tpm2.TPMSContext, plain []byte) {
 }
 
 // contextMAC is keyed with the proof; it covers totalResetCount, and clearCount
-// for what a restart must end (Part 1, 27.3.2).
+// for what a restart must end (Part 1, 27.3.2). The magic tells a context of ours
+// from one that was saved under libtpms before the TPM was taken over.
 func (t *TPM) contextMAC(x *tpm2.TPMSContext, ciphertext []byte) []byte {
-	e := tpm2.NewEncoder(make([]byte, 0, 8+4+8+4))
+	e := tpm2.NewEncoder(make([]byte, 0, 4+8+4+8+4))
+	e.U32(stateMagic)
 	e.U64(t.n().totalResetCount)
 	if x.SavedHandle == tpm2.SavedTransientClear {
 		e.U32(t.ram.reset.clearCount)
