@@ -76,7 +76,9 @@ func (t *TPM) startup(c *call, in *tpm2.Startup, _ *tpm2.StartupResponse) tpm2.R
 	}
 	t.startPCRs(keepPCR, locality)
 	if t.hcrtm != nil {
-		t.measure(0) // which holds locality 4 by now
+		count := t.ram.reset.pcrCounter
+		t.measure(0)                   // which holds locality 4 by now
+		t.ram.reset.pcrCounter = count // it came before the TPM Reset that clears the counter, as in libtpms
 	}
 	t.ram.started = true
 	return tpm2.RCSuccess
