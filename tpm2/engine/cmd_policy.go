@@ -351,6 +351,9 @@ func compare(a, b []byte, op tpm2.EO) bool {
 }
 
 // policyCounterTimer is TPM2_PolicyCounterTimer (Part 3, 23.10), over TPMS_TIME_INFO.
+// Since version 1.83 TPM_EO_UNSIGNED_LT on Time is to mean seconds from the
+// session's start. It stays what it was and is in libtpms, milliseconds of Time:
+// a guest that lets its secrets go in the first minute of a boot only relies on it.
 func (t *TPM) policyCounterTimer(_ *call, in *tpm2.PolicyCounterTimer, _ *tpm2.PolicyCounterTimerResponse) tpm2.RC {
 	s := t.session(in.PolicySession)
 	info := t.timeInfo()

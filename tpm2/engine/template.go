@@ -278,7 +278,7 @@ func checkPublicKey(pub *tpm2.TPMTPublic) tpm2.RC {
 		_, rc := mlkemPublic(pub)
 		return rc
 	default:
-		if n := len(uniqueOf(pub)); n != 0 && pub.NameAlg != tpm2.AlgNull && n != pub.NameAlg.DigestSize() {
+		if n := len(uniqueOf(pub)); pub.NameAlg != tpm2.AlgNull && n != pub.NameAlg.DigestSize() {
 			return tpm2.RCKey
 		}
 	}
