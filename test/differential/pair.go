@@ -115,6 +115,9 @@ func (p *Pair) both(st Step, x, y *rendered) (Outcome, error) {
 		if d.What == "fault" || d.What == "rc" && (d.Theirs == "0x000" || d.Ours == "0x000") {
 			o.Diverged = true
 		}
+		if d.What == "rc" && failedTry(a.rc) != failedTry(b.rc) {
+			o.Diverged = true // one of them is nearer to lockout
+		}
 	}
 	if a.rc == 0 && b.rc == 0 {
 		p.spread(st, a, b, tainted)
@@ -139,6 +142,10 @@ func (s *side) flush(r *rendered, a *answer) {
 func (r *rendered) ends() bool {
 	return slices.ContainsFunc(r.auths, func(a *auth) bool { return a.x != nil && a.attrs&sessionBits["c"] == 0 })
 }
+
+// failedTry reports whether dictionary attack protection has counted the command
+// (TPM_RC_AUTH_FAIL, of whichever session).
+func failedTry(rc uint32) bool { return rc&0xbf == uint32(tpm2.RCAuthFail) }
 
 // outOfRoom: swtpm has three slots for objects and three for sessions, we have more
 // (PT_HR_TRANSIENT_MIN and PT_HR_LOADED_MIN say so).
