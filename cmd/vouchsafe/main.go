@@ -33,12 +33,11 @@ func newRoot(a *app) *cobra.Command {
 		Short:         "Trust for virtual machines: a TPM for each, and keys bound to it",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Version:       version,
+		Version:       versionText(), // a template of our own would make the program 3 MB larger
 		CompletionOptions: cobra.CompletionOptions{
 			HiddenDefaultCmd: true,
 		},
 	}
-	root.SetVersionTemplate(versionLine())
 	root.Flags().BoolP("version", "v", false, "print the version and end")
 	root.SetIn(a.in)
 	root.SetOut(a.out)

@@ -10,7 +10,8 @@ import (
 // version is the release; a package build sets it with -ldflags -X.
 var version = "0.1.0-dev"
 
-func versionLine() string { return fmt.Sprintf("vouchsafe %s (%s)\n", version, runtime.Version()) }
+// versionText is what --version prints after the program's name.
+func versionText() string { return fmt.Sprintf("%s (%s)", version, runtime.Version()) }
 
 func newVersionCommand(a *app) *cobra.Command {
 	return &cobra.Command{
@@ -21,7 +22,7 @@ func newVersionCommand(a *app) *cobra.Command {
 			if a.json {
 				return a.printJSON(map[string]string{"version": version, "go": runtime.Version()})
 			}
-			_, err := fmt.Fprint(a.out, versionLine())
+			_, err := fmt.Fprintf(a.out, "vouchsafe %s (%s)\n", version, runtime.Version())
 			return err
 		},
 	}
