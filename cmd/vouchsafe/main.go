@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -15,6 +16,11 @@ import (
 )
 
 func main() {
+	if program := onlySwtpm(os.Args, asideDir); program != "" {
+		err := syscall.Exec(program, append([]string{program}, os.Args[1:]...), os.Environ())
+		fmt.Fprintln(os.Stderr, &os.PathError{Op: "exec", Path: program, Err: err})
+		os.Exit(1)
+	}
 	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) { // nohup
 		signals = append(signals, syscall.SIGHUP) // a terminal that is closed is no loss of power to a TPM

@@ -1,10 +1,5 @@
 package main
 
-import (
-	"path/filepath"
-	"strings"
-)
-
 // asProgram turns the command line of swtpm, swtpm_setup or swtpm_ioctl into
 // ours when the program was called by one of these names, so that libvirt and
 // scripts find what they look for: a TPM that swtpm left is taken over, and a
@@ -17,7 +12,7 @@ func asProgram(args []string) []string {
 		"swtpm":       {"vouchsafe", "vtpm", "serve", "--take-over", "--algorithms=classical"},
 		"swtpm_setup": {"vouchsafe", "vtpm", "setup", "--profile-name=null"},
 		"swtpm_ioctl": {"vouchsafe", "vtpm", "control"},
-	}[strings.TrimPrefix(filepath.Base(args[0]), "vouchsafe-")]
+	}[swtpmName(args)]
 	if !ok {
 		return args
 	}

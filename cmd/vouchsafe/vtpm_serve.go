@@ -96,11 +96,11 @@ func serveVTPM(ctx context.Context, a *app, f serveFlags) error {
 		_, err := fmt.Fprintf(a.out, "TPM emulator version %s (vouchsafe)\n", version)
 		return err
 	case f.printCapabilities:
-		return a.printJSON(capabilityList{"swtpm", []string{
+		return a.printJSON(capabilityList{"swtpm", withAside(ctx, "swtpm", []string{
 			"tpm-2.0", "tpm-send-command-header", "flags-opt-startup", "flags-opt-disable-auto-shutdown", "ctrl-opt-terminate",
 			"cmdarg-seccomp", "cmdarg-key-fd", "cmdarg-pwd-fd", "cmdarg-print-states", "cmdarg-migration", "nvram-backend-dir",
 			"tpmstate-opt-lock", "tpmstate-dir-backend-opt-fsync", // always so
-		}, version})
+		}), version})
 	}
 	if fips140.Enforced() { // the first guest that uses SHA-1 would stop its TPM
 		return withHint(errors.New("a TPM does not run under GODEBUG=fips140=only: guests ask for SHA-1 and short HMAC keys"), "use GODEBUG=fips140=on; docs/FIPS.md says what runs inside the module")

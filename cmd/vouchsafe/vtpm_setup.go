@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -51,7 +52,7 @@ The options are those of swtpm_setup, so libvirt calls it unchanged.`,
 			if f.reconfigure && f.algorithms != "" && !cmd.Flags().Changed("pcr-banks") {
 				f.pcrBanks = "-" // as they are
 			}
-			return a.refused(setupVTPM(a, f))
+			return a.refused(setupVTPM(cmd.Context(), a, f))
 		},
 	}
 	fl := cmd.Flags()
@@ -112,16 +113,16 @@ The options are those of swtpm_setup, so libvirt calls it unchanged.`,
 	return cmd
 }
 
-func setupVTPM(a *app, f setupFlags) error {
+func setupVTPM(ctx context.Context, a *app, f setupFlags) error {
 	switch {
 	case f.printV:
 		_, err := fmt.Fprintf(a.out, "TPM emulator setup tool version %s (vouchsafe)\n", version)
 		return err
 	case f.printCapabilities:
-		return a.printJSON(capabilityList{"swtpm_setup", []string{
+		return a.printJSON(capabilityList{"swtpm_setup", withAside(ctx, "swtpm_setup", []string{
 			"tpm-2.0", "cmdarg-keyfile-fd", "cmdarg-pwdfile-fd", "tpm12-not-need-root", "cmdarg-write-ek-cert-files",
 			"cmdarg-create-config-files", "cmdarg-reconfigure-pcr-banks", "cmdarg-profile", "tpm2-rsa-keysize-2048",
-		}, version})
+		}), version})
 	case f.createConfigFiles != "":
 		return nil
 	case f.cipher != "" && !slices.Contains(cipherModes, f.cipher):

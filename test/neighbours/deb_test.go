@@ -98,6 +98,15 @@ if [ -n "$had" ]; then
   update-alternatives --set swtpm /usr/bin/swtpm.distrib
   [ "$(sha256sum </usr/bin/swtpm)" = "$had" ]
   update-alternatives --auto swtpm
+  # A VM with a TPM 1.2, or with state in a file, goes on under swtpm.
+  swtpm socket --print-capabilities | grep -q '"tpm-1.2"'
+  swtpm_setup --print-capabilities | grep -q '"tpm-1.2"'
+  mkdir /tmp/old
+  for state in "--tpmstate dir=/tmp/old" "--tpm2 --tpmstate backend-uri=file:///tmp/old/state"; do
+    swtpm socket $state --server type=unixio,path=/tmp/old/s --flags not-need-init --daemon --pid file=/tmp/old/pid
+    [ "$(readlink /proc/$(cat /tmp/old/pid)/exe)" = /usr/bin/swtpm.distrib ]
+    kill "$(cat /tmp/old/pid)"
+  done
 fi
 mkdir /tmp/state
 swtpm_setup --tpm2 --tpmstate /tmp/state --vmid x --create-ek-cert --create-platform-cert --lock-nvram
