@@ -307,16 +307,23 @@ func (h *Host) soon() {
 
 // watch stops what runs beyond its lease.
 func (h *Host) watch(ctx context.Context) {
-	tick := time.NewTicker(watch)
+	every(ctx, watch, func() {
+		for _, c := range h.running() {
+			c.expire()
+		}
+	})
+}
+
+// every does something again and again, until ctx ends.
+func every(ctx context.Context, d time.Duration, do func()) {
+	tick := time.NewTicker(d)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-		}
-		for _, c := range h.running() {
-			c.expire()
+			do()
 		}
 	}
 }

@@ -59,20 +59,13 @@ func (n *count) heard(lease string, writes int64) {
 
 // telling tells the service again and again.
 func (h *Host) telling(ctx context.Context) {
-	tick := time.NewTicker(tell)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	every(ctx, tell, func() {
 		if err := h.tell(ctx, h.running()...); err != nil {
 			h.complain("writes", "telling the service what was written", err)
 		} else {
 			h.fine("writes")
 		}
-	}
+	})
 }
 
 // tell tells the service of those whose state was written since it was told last.
