@@ -61,9 +61,9 @@ type handed struct{ net.Conn }
 // thread: after a size that cannot be true nothing that follows can be trusted.
 // It calls spoke when the first byte is there.
 func (s *Server) serveData(conn net.Conn, spoke func()) {
-	guests, guest := conn.(handed)
+	h, guest := conn.(handed)
 	if guest {
-		conn = guests.Conn
+		conn = h.Conn // newDirect wants the socket itself
 	}
 	in := &stream{conn: conn, size: dataBuffer}
 	defer in.drop()
