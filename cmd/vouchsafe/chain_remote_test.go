@@ -84,22 +84,9 @@ func TestChainOverTheNetwork(t *testing.T) {
 	mux.HandleFunc("/mid.der", func(w http.ResponseWriter, _ *http.Request) { w.Write(mid.cert.Raw) })
 
 	send := [][]byte{leaf.cert.Raw}
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	l := serveTLS(t, &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		return &tls.Certificate{Certificate: send, PrivateKey: leaf.key}, nil
 	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() { defer c.Close(); c.(*tls.Conn).Handshake(); c.Read(make([]byte, 1)) }()
-		}
-	}()
 	dir := t.TempDir()
 	roots := writePEM(t, filepath.Join(dir, "root.pem"), root.cert.Raw)
 	oldFile := writePEM(t, filepath.Join(dir, "old.pem"), other.cert.Raw, mid.cert.Raw)
@@ -137,25 +124,32 @@ func TestChainOverTheNetwork(t *testing.T) {
 	wants(vouchsafe(3, "check", "--json", "--roots", roots, addr, oldFile), `"code":"SERVED_DIFFERS"`)
 }
 
-// TestFixWhatIsServed: the remedy of a check of a server works as it is printed.
-func TestFixWhatIsServed(t *testing.T) {
-	root := certFor(t, nil, "root", true, "")
-	inter := certFor(t, root, "inter", true, "")
-	leaf := certFor(t, inter, "localhost", false, "")
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{leaf.cert.Raw}, PrivateKey: leaf.key}}})
+// serveTLS shakes hands with whoever comes, until the test ends.
+func serveTLS(t *testing.T, config *tls.Config) net.Listener {
+	t.Helper()
+	l, err := tls.Listen("tcp", "127.0.0.1:0", config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
-			go func() { c.(*tls.Conn).Handshake(); c.Close() }()
+			go func() { defer c.Close(); c.(*tls.Conn).Handshake(); c.Read(make([]byte, 1)) }()
 		}
 	}()
+	return l
+}
+
+// TestFixWhatIsServed: the remedy of a check of a server works as it is printed.
+func TestFixWhatIsServed(t *testing.T) {
+	root := certFor(t, nil, "root", true, "")
+	inter := certFor(t, root, "inter", true, "")
+	leaf := certFor(t, inter, "localhost", false, "")
+	l := serveTLS(t, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{leaf.cert.Raw}, PrivateKey: leaf.key}}})
 	dir := t.TempDir()
 	roots, pool := writePEM(t, filepath.Join(dir, "root.pem"), root.cert.Raw), writePEM(t, filepath.Join(dir, "inter.pem"), inter.cert.Raw)
 	out := filepath.Join(dir, "fixed.pem")
